@@ -1,0 +1,32 @@
+# make compare   sets up a virtual environment and runs the main job with what ships, offline
+# make test      sets up the same environment with the test tools, lints, checks types and tests
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+
+.PHONY: compare test clean
+compare: $(VENV)/.compare
+	$(BIN)/hybridus compare
+
+test: $(VENV)/.test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports --no-cache
+	$(BIN)/mypy
+	$(BIN)/pytest
+
+$(VENV)/.compare: setup.cfg pyproject.toml | $(VENV)/bin/pip
+	$(BIN)/pip install --quiet --editable .
+	touch $@
+
+$(VENV)/.test: setup.cfg pyproject.toml | $(VENV)/bin/pip
+	$(BIN)/pip install --quiet --editable '.[test]'
+	touch $@ $(VENV)/.compare
+
+$(VENV)/bin/pip:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "hybridus needs Python 3.11 or newer; $(PYTHON) is $$($(PYTHON) --version). Use make PYTHON=..."; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis hybridus-results

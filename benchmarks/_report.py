@@ -1,0 +1,92 @@
+"""What every benchmark does alike: find the data, describe the machine, print and keep results."""
+
+import json
+import os
+import platform
+import sys
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from hybridus.persistence import replacing
+
+ROOT = Path(__file__).resolve().parents[1]
+RESULTS = ROOT / "benchmarks" / "results"
+SHARED = Path(os.environ.get("HYBRIDUS_SHARED", ROOT.parent / "shared"))
+_PACKAGES = ("hybridus", "numpy", "scikit-learn", "tensorflow", "keras", "openvino", "pillow")
+
+
+def use_real_weights() -> None:
+    """Find the ImageNet weights beside the project, unless the caller says where they are."""
+    os.environ.setdefault("HYBRIDUS_WEIGHTS", str(SHARED / "weights"))
+
+
+def load_real_busi(**options: Any) -> Any:
+    """BUSI with its duplicate groups; images whose duplicates bear another class are left out."""
+    from hybridus import load_busi
+
+    return load_busi(
+        SHARED / "data" / "Dataset_BUSI_with_GT",
+        curation=SHARED / "data" / "busi_curation.csv",
+        exclude=("multiclass",),
+        **options,
+    )
+
+
+def machine() -> dict[str, Any]:
+    """Describe processor, cores and versions."""
+    name = platform.processor()
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        for line in cpuinfo.read_text().splitlines():
+            if line.startswith("model name"):
+                name = line.partition(":")[2].strip()
+                break
+    versions = {}
+    for package in _PACKAGES:
+        try:
+            versions[package] = version(package)
+        except PackageNotFoundError:
+            versions[package] = None
+    return {
+        "processor": name,
+        "cores": os.cpu_count(),
+        "system": platform.system(),
+        "python": platform.python_version(),
+        "versions": versions,
+    }
+
+
+def keep(name: str, results: Any, **settings: Any) -> Path:
+    """Write ``results/NAME.json`` with the settings, the command, the machine and the versions."""
+    file = RESULTS / f"{name}.json"
+    file.parent.mkdir(exist_ok=True)
+    content = {
+        "command": " ".join(["python -m", f"benchmarks.{name}", *sys.argv[1:]]),
+        "settings": settings,
+        "machine": machine(),
+        "results": results,
+    }
+    with replacing(file) as temporary:
+        temporary.write_text(json.dumps(content, indent=1, default=float) + "\n")
+    return file
+
+
+def show(rows: list[dict[str, Any]], title: str) -> None:
+    """Print rows of equal keys as a plain table."""
+    columns = list(dict.fromkeys(key for row in rows for key in row))
+    cells = [[_text(row.get(column, "")) for column in columns] for row in rows]
+    widths = [
+        max(len(column), *(len(line[i]) for line in cells)) for i, column in enumerate(columns)
+    ]
+    print(f"\n{title}")
+    for line in [columns, ["-" * width for width in widths], *cells]:
+        padded = (
+            text.ljust(width) if i == 0 else text.rjust(width)
+            for i, (text, width) in enumerate(zip(line, widths, strict=True))
+        )
+        print("  ".join(padded), flush=True)
+
+
+def _text(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,140 @@
+"""Hybrids on real breast ultrasound scans, on folds that keep duplicates together.
+
+``python -m benchmarks.busi_classification [--seeds 3] [--models NAME,...]``: BUSI in three classes
+(0 normal, 1 malignant, 2 benign), images whose duplicates bear another class left out, 5 folds by
+duplicate group for each seed; some models on random folds too, to show what these flatter.
+"""
+
+import argparse
+import functools
+import time
+import warnings
+
+import numpy as np
+from sklearn.model_selection import GridSearchCV, StratifiedGroupKFold
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer, StandardScaler
+from sklearn.svm import SVC
+
+from benchmarks._report import keep, load_real_busi, show, use_real_weights
+from hybridus import compare, make_hybrid_classifier
+from hybridus.images import read_image
+from hybridus.resizing import resize_image
+
+FUSION = ["vgg16", "mobilenet_v2", "resnet50"]
+
+
+@functools.cache
+def _textures(path: str) -> np.ndarray:
+    """Hand-made features, what one used before: local binary patterns, co-occurrences, HOG."""
+    from skimage.color import rgb2gray
+    from skimage.feature import graycomatrix, graycoprops, hog, local_binary_pattern
+
+    image = resize_image(read_image(path), (128, 128))
+    grey = image if image.ndim == 2 else np.rint(rgb2gray(image) * 255).astype(np.uint8)
+    patterns = [
+        np.histogram(
+            local_binary_pattern(grey, 8, radius, "uniform"), bins=10, range=(0, 10), density=True
+        )[0]
+        for radius in (1, 2, 4)
+    ]
+    pairs = graycomatrix(grey // 8, [1, 2, 4, 8], [0, np.pi / 4, np.pi / 2], 32, True, True)
+    names = ("contrast", "homogeneity", "energy", "correlation", "dissimilarity")
+    cooccurrences = [graycoprops(pairs, name).ravel() for name in names]
+    gradients = hog(grey, pixels_per_cell=(32, 32), cells_per_block=(2, 2))
+    return np.concatenate([*patterns, *cooccurrences, gradients])
+
+
+def textures(paths: np.ndarray) -> np.ndarray:
+    """Texture features of image files, shape (n, n_features)."""
+    return np.vstack([_textures(str(path)) for path in paths])
+
+
+def nested(pipeline, grid):
+    """Choose parameters inside each training part, by duplicate group too."""
+    return GridSearchCV(pipeline, grid, cv=StratifiedGroupKFold(3, shuffle=True, random_state=0))
+
+
+def models() -> dict:
+    """All rows of the table."""
+    hybrid = functools.partial(make_hybrid_classifier, random_state=0)
+    fusion = functools.partial(hybrid, FUSION, "logreg", layers="multi")
+    return {
+        "LBP + GLCM + HOG, svm": make_pipeline(
+            FunctionTransformer(textures), StandardScaler(), SVC(C=10, class_weight="balanced")
+        ),
+        "mobilenet_v2_0.35 random, last, svm": hybrid("mobilenet_v2_0.35", weights="random"),
+        "mobilenet_v2_0.35, last, svm": hybrid("mobilenet_v2_0.35"),
+        "mobilenet_v2, last, svm": hybrid("mobilenet_v2"),
+        "mobilenet_v2, last, mlp": hybrid("mobilenet_v2", "mlp"),
+        "mobilenet_v2, multi, svm": hybrid("mobilenet_v2", layers="multi"),
+        "vgg16, last, svm": hybrid("vgg16"),
+        "vgg16, last, mlp": hybrid("vgg16", "mlp"),
+        "vgg16, multi, logreg": hybrid("vgg16", "logreg", layers="multi"),
+        "resnet50, multi, svm": hybrid("resnet50", layers="multi"),
+        "resnet50, multi avgmax, svm": hybrid("resnet50", layers="multi", pooling="avgmax"),
+        "fusion, multi, logreg": fusion(),
+        "fusion, multi avgmax, logreg": fusion(pooling="avgmax"),
+        "fusion, multi, logreg, C nested": nested(fusion(), {"head__C": [0.003, 0.01, 0.03]}),
+    }
+
+
+RANDOM_FOLDS_TOO = ("mobilenet_v2, last, svm", "vgg16, last, svm", "fusion, multi, logreg")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--models", default=None, help="names separated by ';'")
+    arguments = parser.parse_args()
+    use_real_weights()
+    busi = load_real_busi()
+    chosen = models()
+    if arguments.models:
+        chosen = {name: chosen[name] for name in arguments.models.split(";")}
+    print(
+        f"{len(busi.target)} scans in {len(set(busi.groups))} groups, 5 folds x {arguments.seeds}"
+    )
+
+    results, folds = [], {}
+    for name, model in chosen.items():
+        for split, groups in (("by group", busi.groups), ("random", "independent")):
+            if split == "random" and name not in RANDOM_FOLDS_TOO:
+                continue
+            started = time.perf_counter()
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # an MLP that has not converged is still scored
+                table = compare(
+                    {name: model},
+                    busi.images,
+                    busi.target,
+                    groups=groups,
+                    n_repeats=arguments.seeds,
+                )
+            row = table.iloc[0]
+            results.append(
+                {
+                    "model": name,
+                    "folds": split,
+                    "accuracy": round(row["accuracy_mean"], 4),
+                    "sd": round(row["accuracy_std"], 4),
+                    "macro_f1": round(row["f1_macro_mean"], 4),
+                    "f1_sd": round(row["f1_macro_std"], 4),
+                    "balanced": round(row["balanced_accuracy_mean"], 4),
+                    "auc": round(row["macro_ovr_auc_mean"], 4),
+                    "seconds": round(time.perf_counter() - started, 1),
+                }
+            )
+            folds[f"{name} | {split}"] = [
+                {key: fold[key] for key in ("repeat", "fold", "accuracy", "f1_macro")}
+                for fold in table.attrs["folds"]
+            ]
+            show(results[-1:], "")
+    show(results, "BUSI, three classes; mean and standard deviation over folds")
+    if arguments.models is None:
+        settings = {"seeds": arguments.seeds, "n_images": len(busi.target)}
+        print(keep("busi_classification", {"table": results, "folds": folds}, **settings))
+
+
+if __name__ == "__main__":
+    main()

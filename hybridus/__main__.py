@@ -1,0 +1,6 @@
+"""``python -m hybridus`` is the command ``hybridus``."""
+
+from hybridus.cli import main
+
+if __name__ == "__main__":
+    main()

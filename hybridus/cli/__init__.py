@@ -1,0 +1,45 @@
+"""The command line: ``hybridus COMMAND``, one module for each command.
+
+Only light modules are imported at the top, so that help and mistyped options answer at once.
+"""
+
+from typing import Annotated
+
+import typer
+
+from hybridus._version import __version__
+from hybridus.cli import compare
+from hybridus.cli.console import SCREEN
+
+app = typer.Typer(
+    name="hybridus",
+    help="Find out which kind of image model serves you: honestly, on your own images.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+)
+app.command()(compare.compare)
+
+
+def main() -> None:
+    """Run the command line."""
+    app()
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        SCREEN.print(f"hybridus {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print the version and exit."
+        ),
+    ] = False,
+) -> None:
+    pass

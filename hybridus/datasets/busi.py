@@ -1,0 +1,325 @@
+"""BUSI: how its folders pair scans with masks, and what its curation table says about them.
+
+Al-Dhabyani et al. 2020 published it as class folders; redistributions move scans and masks into
+``images`` and ``mask`` folders. One rule reads all of them.
+"""
+
+import os
+import re
+import warnings
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+import pandas as pd
+from PIL import Image
+from sklearn.utils import Bunch
+
+from hybridus.datasets.folder import (
+    MASK_STEM,
+    class_counts,
+    existing_folder,
+    find_images,
+    natural_key,
+    object_array,
+)
+
+TARGET_NAMES = ("normal", "malignant", "benign")
+_MASK_FOLDERS = frozenset({"mask", "masks"})
+_CURATION_COLUMNS = ("busi_file", "group", "objection", "annotation")
+_LAYOUT = (
+    "the scans of BUSI: files such as 'benign/benign (1).png' with 'benign/benign (1)_mask.png' "
+    "beside them, or the same in folders 'images' and 'mask'; the class (normal, malignant, "
+    "benign) is the name of a folder or the first word of the file name"
+)
+
+
+@dataclass
+class _Scan:
+    """One image and the masks that belong to it, relative to the root."""
+
+    label: int
+    stem: str
+    image: str | None = None
+    masks: list[str] = field(default_factory=list)
+
+
+def load_busi(
+    path: str | os.PathLike[str],
+    *,
+    curation: str | os.PathLike[str] | None = None,
+    exclude: Iterable[str] = (),
+) -> Bunch:
+    """Load the breast ultrasound scans of BUSI with their lesion masks.
+
+    Scans are handed on as paths, which the estimators decode in batches; masks are decoded here.
+    A file is a mask if one of its folders is called ``mask`` or ``masks`` or its name ends with
+    ``_mask`` or ``_mask_N``. The class is the innermost folder called normal, malignant or benign,
+    else the first word of the file name. A mask belongs to the image of its class and name. So the
+    original layout and those with ``images`` and ``mask`` folders all load.
+
+    Parameters
+    ----------
+    path : str or Path
+        Folder of the data set, for example ``Dataset_BUSI_with_GT``.
+    curation : str or Path, default=None
+        CSV table with a row for each image and the columns ``busi_file`` (name without suffix,
+        such as ``benign (1)``), ``group`` (the same for duplicates of one scan), ``objection`` and
+        ``annotation`` (empty, or terms joined by ``&``).
+    exclude : iterable of str, default=()
+        Images with one of these objections are left out, for example ``("multiclass",)``, the
+        duplicates that stand in two classes. Needs `curation`.
+
+    Returns
+    -------
+    sklearn.utils.Bunch
+        - ``images`` : ndarray of shape (n_samples,), dtype object, paths as str.
+        - ``masks`` : ndarray of shape (n_samples,), dtype object, each a bool array (H, W), True
+          in the lesion. Several masks of one image are OR-ed. A mask pixel is lesion where any
+          colour channel is not zero; alpha does not count. (In JPEG files, where compression
+          leaves noise, it is lesion from half of the range upwards.)
+        - ``target`` : ndarray of shape (n_samples,), int: 0 normal, 1 malignant, 2 benign.
+        - ``target_names`` : list of str, ``["normal", "malignant", "benign"]``.
+        - ``filenames`` : list of str, paths relative to `path`, with ``/`` on every system.
+        - ``groups`` : ndarray of shape (n_samples,), dtype object, str; None without `curation`.
+        - ``objections``, ``annotations`` : ndarray of shape (n_samples,), dtype object, str
+          (empty where there is none); None without `curation`.
+        - ``DESCR`` : str.
+
+        Rows stand in the order of their class, then in natural order of their names.
+
+    Raises
+    ------
+    FileNotFoundError, NotADirectoryError
+        If `path` is not a folder or `curation` is not there.
+    ValueError
+        If there are no such images; an image stands twice; a mask has no image or a lesion no
+        mask; sizes differ; a file cannot be read; the mask of a normal scan marks a lesion; the
+        table lacks columns or rows; an objection is unknown.
+
+    Warns
+    -----
+    UserWarning
+        If images without a class were passed over, or all masks of a lesion are empty.
+
+    References
+    ----------
+    Al-Dhabyani, Gomaa, Khaled and Fahmy, "Dataset of breast ultrasound images", Data in Brief 28,
+    104863, 2020. doi:10.1016/j.dib.2019.104863
+
+    Pawlowska, Karwat and Zolek, "Re: Dataset of breast ultrasound images", Data in Brief 48,
+    109247, 2023. doi:10.1016/j.dib.2023.109247
+
+    Examples
+    --------
+    >>> import tempfile, pathlib
+    >>> from PIL import Image
+    >>> from hybridus.datasets import load_busi
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     for name in ["benign (1).png", "benign (1)_mask.png", "normal (1).png"]:
+    ...         Image.new("L", (8, 6), 255).save(pathlib.Path(folder, name))
+    ...     busi = load_busi(folder)
+    >>> busi.filenames, busi.target.tolist(), [int(mask.sum()) for mask in busi.masks]
+    (['normal (1).png', 'benign (1).png'], [0, 2], [0, 48])
+    """
+    if isinstance(exclude, str):
+        exclude = (exclude,)
+    excluded = set(exclude)
+    if excluded and curation is None:
+        raise ValueError(
+            f"exclude={sorted(excluded)} needs curation=, the table that lists the objections"
+        )
+    root = existing_folder(path, _LAYOUT)
+    scans = _find_scans(root)
+    table = None
+    if curation is not None:
+        curated = _read_curation(Path(curation).expanduser())
+        excluded_files = _files_with_objection(curated, excluded)
+        _check_listed(curated, scans)
+        scans = [scan for scan in scans if scan.stem not in excluded_files]
+        table = curated.loc[[scan.stem for scan in scans]]
+    filenames = [str(scan.image) for scan in scans]
+    target = np.array([scan.label for scan in scans], dtype=np.intp)
+    return Bunch(
+        images=object_array(str(root / file) for file in filenames),
+        masks=object_array(_read_masks(root, scan) for scan in scans),
+        target=target,
+        target_names=list(TARGET_NAMES),
+        filenames=filenames,
+        groups=None if table is None else object_array(table["group"]),
+        objections=None if table is None else object_array(table["objection"]),
+        annotations=None if table is None else object_array(table["annotation"]),
+        DESCR=_describe(root, target, table),
+    )
+
+
+def _find_scans(root: Path) -> list[_Scan]:
+    """Pair every image under `root` with its masks, in the order of the rows."""
+    scans: dict[tuple[int, str], _Scan] = {}
+    unlabelled = []
+    for file in find_images(root):
+        stem, is_mask = _role(PurePosixPath(file))
+        label = _label(PurePosixPath(file))
+        if label is None:
+            unlabelled.append(file)
+            continue
+        scan = scans.setdefault((label, stem.casefold()), _Scan(label, stem))
+        if is_mask:
+            scan.masks.append(file)
+        elif scan.image is None:
+            scan.image, scan.stem = file, stem
+        else:
+            raise ValueError(
+                f"{root}: two images have one class and name: {scan.image!r} and {file!r}; "
+                "keep one of them"
+            )
+    if not any(scan.image for scan in scans.values()):
+        raise ValueError(f"{root}: no images found in this layout; expected {_LAYOUT}")
+    if unlabelled:
+        warnings.warn(
+            f"{root}: passed over {len(unlabelled)} image file(s) without a class (first: "
+            f"{unlabelled[0]!r}); {_LAYOUT.rpartition('; ')[2]}",
+            UserWarning,
+            stacklevel=3,
+        )
+    _check_pairs(root, scans.values())
+    return sorted(scans.values(), key=lambda scan: (scan.label, natural_key(str(scan.image))))
+
+
+def _role(file: PurePosixPath) -> tuple[str, bool]:
+    """Name that an image shares with its masks, and whether the file is a mask."""
+    suffixed = MASK_STEM.match(file.stem)
+    if suffixed:
+        return suffixed["image"], True
+    return file.stem, any(part.casefold() in _MASK_FOLDERS for part in file.parts[:-1])
+
+
+def _label(file: PurePosixPath) -> int | None:
+    first_word = re.split(r"[^a-z]", file.stem.casefold(), maxsplit=1)[0]
+    for word in [*(part.casefold() for part in reversed(file.parts[:-1])), first_word]:
+        if word in TARGET_NAMES:
+            return TARGET_NAMES.index(word)
+    return None
+
+
+def _check_pairs(root: Path, scans: Iterable[_Scan]) -> None:
+    for scan in scans:
+        name = TARGET_NAMES[scan.label]
+        if scan.image is None:
+            raise ValueError(
+                f"{root}: the mask {scan.masks[0]!r} has no image: expected a {name} image called "
+                f"{scan.stem!r}"
+            )
+        if not scan.masks and name != "normal":
+            raise ValueError(
+                f"{root}: the {name} image {scan.image!r} has no mask: expected a file called "
+                f"{scan.stem + '_mask'!r} beside it, or {scan.stem!r} in a folder 'mask'"
+            )
+
+
+def _read_masks(root: Path, scan: _Scan) -> np.ndarray:
+    """OR of all masks of one image, at the size of the image."""
+    image = root / str(scan.image)
+    with _open(image) as header:
+        width, height = header.size
+    lesion = np.zeros((height, width), dtype=bool)
+    for file in scan.masks:
+        mask = _read_mask(root / file)
+        if mask.shape != lesion.shape:
+            raise ValueError(
+                f"{root}: {scan.image!r} is {width} x {height} pixels (width x height), but its "
+                f"mask {file!r} is {mask.shape[1]} x {mask.shape[0]}; they must be of one size"
+            )
+        lesion |= mask
+    if scan.label == 0 and lesion.any():
+        raise ValueError(
+            f"{root}: the normal image {scan.image!r} has a mask that marks {lesion.sum()} pixels "
+            f"as lesion ({scan.masks[0]!r}); correct its class or its mask"
+        )
+    if scan.label != 0 and not lesion.any():
+        warnings.warn(
+            f"{root}: all masks of the {TARGET_NAMES[scan.label]} image {scan.image!r} are empty",
+            UserWarning,
+            stacklevel=5,
+        )
+    return lesion
+
+
+def _open(file: Path) -> Image.Image:
+    """Open an image by its header; the pixels are not decoded."""
+    try:
+        return Image.open(file)
+    except (OSError, SyntaxError, ValueError) as error:
+        raise ValueError(f"{str(file)!r} cannot be read as an image ({error})") from error
+
+
+def _read_mask(file: Path) -> np.ndarray:
+    with _open(file) as image:
+        plain = image.mode in ("1", "L", "I", "I;16", "I;16B", "F")
+        try:
+            # To RGB drops alpha as it is and looks palettes up.
+            pixels = np.asarray(image if plain else image.convert("RGB"))
+        except (OSError, SyntaxError, ValueError) as error:
+            raise ValueError(f"{str(file)!r} cannot be decoded as a mask ({error})") from error
+        # Compression leaves a rim of small values around a lesion.
+        lesion = np.asarray(pixels > 127 if image.format == "JPEG" else pixels != 0)
+    return lesion if lesion.ndim == 2 else np.any(lesion, axis=2)
+
+
+def _read_curation(file: Path) -> pd.DataFrame:
+    """Curation table with the file names as index."""
+    if not file.is_file():
+        raise FileNotFoundError(f"{file}: no such file; expected the curation table of BUSI (CSV)")
+    # Empty cells mean "none" and stay text: a group may well be called "NA".
+    table = pd.read_csv(file, dtype=str, keep_default_na=False)
+    absent = [column for column in _CURATION_COLUMNS if column not in table.columns]
+    if absent:
+        raise ValueError(
+            f"{file}: column(s) {absent} missing; expected {list(_CURATION_COLUMNS)}, found "
+            f"{list(table.columns)}"
+        )
+    table = table.set_index("busi_file")[list(_CURATION_COLUMNS[1:])]
+    twice = table.index[table.index.duplicated()]
+    if len(twice):
+        raise ValueError(f"{file}: {twice[0]!r} has more than one row; keep one")
+    ungrouped = table.index[table["group"] == ""]
+    if len(ungrouped):
+        raise ValueError(f"{file}: {ungrouped[0]!r} has no group; give it one of its own")
+    return table
+
+
+def _files_with_objection(table: pd.DataFrame, excluded: set[str]) -> set[str]:
+    terms = {file: set(text.split("&")) - {""} for file, text in table["objection"].items()}
+    known = set().union(*terms.values())
+    if excluded - known:
+        raise ValueError(
+            f"exclude has unknown objection(s) {sorted(excluded - known)}; the curation table has "
+            f"{sorted(known)}"
+        )
+    return {str(file) for file, objections in terms.items() if objections & excluded}
+
+
+def _check_listed(table: pd.DataFrame, scans: list[_Scan]) -> None:
+    unlisted = [scan.stem for scan in scans if scan.stem not in table.index]
+    if unlisted:
+        raise ValueError(
+            f"the curation table has no row for {len(unlisted)} of {len(scans)} images, the first "
+            f"of them {unlisted[0]!r}; its column busi_file holds file names without their suffix"
+        )
+
+
+def _describe(root: Path, target: np.ndarray, table: pd.DataFrame | None) -> str:
+    groups = (
+        "No table of duplicates was given: folds that ignore them flatter every model."
+        if table is None
+        else f"{table['group'].nunique()} groups of duplicates (curation: Pawlowska et al. 2023, "
+        "doi:10.1016/j.dib.2023.109247)."
+    )
+    return (
+        f"BUSI, breast ultrasound images with lesion masks: {len(target)} scans from {root}\n\n"
+        f"{class_counts(target, TARGET_NAMES)}\n\n{groups}\n\n"
+        "Source: Al-Dhabyani, Gomaa, Khaled and Fahmy, Dataset of breast ultrasound images, "
+        "Data in Brief 28, 104863, 2020, doi:10.1016/j.dib.2019.104863.\n"
+        "For research; not for diagnosis.\n"
+    )

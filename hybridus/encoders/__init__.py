@@ -1,0 +1,1 @@
+"""Frozen encoders: which exist, where their weights are, how they are cut, pooled and run."""

@@ -1,0 +1,119 @@
+"""How a frozen encoder becomes a network: build, cut at the taps, load weights, pool."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from hybridus._keras import as_float32, keras
+from hybridus.encoders.registry import Preprocessing
+from hybridus.encoders.weights import draw_weights, read_weights
+
+ops = keras.ops
+
+_GEM_POWER = 3.0
+_GEM_FLOOR = 1e-6
+
+
+def build_network(frozen: Any) -> keras.Model:
+    """Build the network of a `FrozenEncoder`: pixels 0..255 in, one pooled vector a tap out.
+
+    The network is cut at the deepest tap, and only the weights of what is left are loaded.
+
+    Returns
+    -------
+    keras.Model
+        From float32 (n, H, W, 3), RGB, 0..255 to a list of float32 (n, width), one a tap.
+
+    Raises
+    ------
+    ValueError
+        Where a tap is no layer, or the weights file lacks a layer or has one of another shape.
+    """
+    with as_float32():
+        base = frozen.spec.build(frozen.image_size)
+        cut = keras.Model(base.inputs, [_tap(base, name) for name in frozen.taps])
+        _load(cut, frozen)
+        cut.trainable = False
+        pixels = keras.Input((*frozen.image_size, 3), dtype="float32", name="pixels")
+        maps = cut(_preprocess(pixels, frozen.spec.preprocessing), training=False)
+        maps = maps if isinstance(maps, list) else [maps]
+        return keras.Model(pixels, [_pool(x, frozen.pooling) for x in maps])
+
+
+def _tap(base: keras.Model, name: str) -> Any:
+    layers = [layer.name for layer in base.layers]
+    if name in layers:
+        return base.get_layer(name).output
+    if name == "output":
+        return base.output
+    raise ValueError(
+        f"layer {name!r} is not in this encoder; it has {', '.join(layers[1:9])}, ..., "
+        f"{', '.join(layers[-8:])}, or 'output'"
+    )
+
+
+def _preprocess(pixels: Any, preprocessing: Preprocessing) -> Any:
+    if preprocessing.channels == "BGR":
+        pixels = ops.flip(pixels, axis=-1)
+    return pixels * ops.convert_to_tensor(preprocessing.scale, "float32") + ops.convert_to_tensor(
+        preprocessing.offset, "float32"
+    )
+
+
+def _pool(x: Any, pooling: str) -> Any:
+    if len(x.shape) == 2:  # the tap is a vector already
+        return x
+    if pooling == "flatten":
+        return keras.layers.Flatten()(x)
+    axes = tuple(range(1, len(x.shape) - 1))
+    if pooling == "avg":
+        return ops.mean(x, axis=axes)
+    if pooling == "max":
+        return ops.max(x, axis=axes)
+    if pooling == "avgmax":
+        return ops.concatenate([ops.mean(x, axis=axes), ops.max(x, axis=axes)], axis=-1)
+    powered = ops.power(ops.maximum(x, _GEM_FLOOR), _GEM_POWER)
+    return ops.power(ops.mean(powered, axis=axes), 1.0 / _GEM_POWER)
+
+
+def _load(cut: keras.Model, frozen: Any) -> None:
+    layers = [layer for layer in _leaves(cut) if layer.weights]
+    source = frozen.source()
+    if source.path is None:
+        for layer in layers:
+            drawn = draw_weights(layer.name, {v.name: tuple(v.shape) for v in layer.weights})
+            for variable in layer.weights:
+                variable.assign(drawn[variable.name].astype(variable.dtype))
+        return
+    stored = read_weights(source.path, [layer.name for layer in layers])
+    missing = [layer.name for layer in layers if layer.name not in stored]
+    if missing:
+        held = [layer.name for layer in layers if layer.name in stored]
+        raise ValueError(
+            f"{str(source.path)!r} has no weights for {len(missing)} layers that "
+            f"{', '.join(frozen.taps)} of {frozen.spec.name!r} need, from {missing[0]!r} on; "
+            f"the deepest layer in it is {held[-1] if held else 'none'!r}. Ask for layers above "
+            "it (layers='multi' may do), or pass a file that holds all"
+        )
+    for layer in layers:
+        values = stored[layer.name]
+        names = [variable.name for variable in layer.weights]
+        if isinstance(values, list):
+            values = dict(zip(names, values, strict=False))
+        for variable in layer.weights:
+            value = values.get(variable.name)
+            if value is None or value.shape != tuple(variable.shape):
+                given = "nothing" if value is None else f"shape {value.shape}"
+                raise ValueError(
+                    f"{str(source.path)!r} has {given} for {layer.name}/{variable.name} of "
+                    f"{frozen.spec.name!r}, expected shape {tuple(variable.shape)}: the file "
+                    "belongs to another architecture"
+                )
+            variable.assign(value.astype("float32"))
+
+
+def _leaves(model: Any) -> Iterator[Any]:
+    for layer in model.layers:
+        if isinstance(layer, keras.Model):
+            yield from _leaves(layer)
+        else:
+            yield layer

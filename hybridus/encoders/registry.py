@@ -1,0 +1,248 @@
+"""Which encoders exist: one row of plain data each, and the names under which users find them."""
+
+import fnmatch
+import importlib
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """What an encoder expects: ``pixels[0..255] * scale + offset`` by channel, RGB or BGR.
+
+    `scale` and `offset` are in the order of `channels`.
+    """
+
+    scale: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    offset: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    channels: str = "RGB"
+
+
+_TORCH_MEAN, _TORCH_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+# The modes of keras.applications; "none" is for networks that preprocess inside.
+PREPROCESSING: Mapping[str, Preprocessing] = {
+    "none": Preprocessing(),
+    "tf": Preprocessing(scale=(1 / 127.5,) * 3, offset=(-1.0,) * 3),
+    "caffe": Preprocessing(offset=(-103.939, -116.779, -123.68), channels="BGR"),
+    "torch": Preprocessing(
+        scale=tuple(1 / (255 * std) for std in _TORCH_STD),  # type: ignore[arg-type]
+        offset=tuple(-m / s for m, s in zip(_TORCH_MEAN, _TORCH_STD, strict=True)),  # type: ignore[arg-type]
+    ),
+}
+
+
+@dataclass(frozen=True)
+class EncoderSpec:
+    """An encoder as data; see `register_encoder` for the fields."""
+
+    name: str
+    builder: str | Callable[..., Any]
+    options: Mapping[str, Any] = field(default_factory=dict)
+    preprocessing: Preprocessing = PREPROCESSING["none"]
+    image_size: tuple[int, int] = (224, 224)
+    taps: tuple[str, ...] = ()
+    last: str | None = None
+    keras_file: str | None = None
+    bundled: str | None = None
+
+    def __hash__(self) -> int:
+        return hash(self.name)
+
+    def build(self, image_size: tuple[int, int]) -> Any:
+        """Build the network, a `keras.Model` on images of shape (height, width, 3)."""
+        return self._builder()(input_shape=(*image_size, 3), **self.options)
+
+    def download(self) -> Any:
+        """Let Keras fetch the ImageNet weights into its cache; return the network with them."""
+        return self._builder()(
+            **{**self.options, "weights": "imagenet"}, input_shape=(*self.image_size, 3)
+        )
+
+    @property
+    def downloadable(self) -> bool:
+        """Whether the builder takes ``weights="imagenet"``, as those of keras.applications do."""
+        return "weights" in self.options
+
+    def describe(self) -> dict[str, Any]:
+        """Everything about the architecture that decides a feature, as JSON-able data."""
+        builder = self.builder
+        if not isinstance(builder, str):
+            builder = f"{builder.__module__}:{builder.__qualname__}"
+        return {
+            "name": self.name,
+            "builder": builder,
+            "options": {k: repr(v) for k, v in sorted(self.options.items())},
+            "preprocessing": asdict(self.preprocessing),
+        }
+
+    def _builder(self) -> Callable[..., Any]:
+        if not isinstance(self.builder, str):
+            return self.builder
+        module, _, name = self.builder.rpartition(".")
+        if module == "keras.applications":
+            from hybridus._keras import keras
+
+            return getattr(keras.applications, name)
+        return getattr(importlib.import_module(module), name)
+
+
+def register_encoder(
+    name: str,
+    builder: str | Callable[..., Any],
+    *,
+    preprocessing: str | Preprocessing = "none",
+    image_size: int | tuple[int, int] = 224,
+    taps: tuple[str, ...] | list[str] = (),
+    last: str | None = None,
+    options: Mapping[str, Any] | None = None,
+    keras_file: str | None = None,
+    overwrite: bool = False,
+) -> EncoderSpec:
+    """Make a network known as an encoder.
+
+    A registration lives in one process. Workers and other processes that open a saved model need
+    none: a fitted `DeepFeatureExtractor` carries the row itself. Pass the returned `EncoderSpec`
+    as `encoder` where unfitted estimators go to workers, as in a grid search with ``n_jobs=2``.
+
+    Parameters
+    ----------
+    name : str
+        Lower-case letters, digits, ``_``, ``.`` and ``-``.
+    builder : str or callable
+        Dotted path, or an importable function (needed to pickle), called as
+        ``builder(input_shape=(H, W, 3), **options)``; returns a functional `keras.Model` on RGB
+        images after preprocessing. Any network of keras.applications will do:
+        ``"keras.applications.DenseNet121"``.
+    preprocessing : {"none", "tf", "caffe", "torch"} or Preprocessing, default="none"
+        keras.applications' modes: "tf" scales to -1..1, "caffe" subtracts the ImageNet mean in
+        BGR, "torch" standardises by ImageNet's mean and deviation, "none" keeps 0..255.
+    image_size : int or (int, int), default=224
+        Default height and width in pixels.
+    taps : sequence of str
+        Layers that ``layers="multi"`` uses.
+    last : str, optional
+        Layer that ``layers="last"`` uses; by default the network's output.
+    options : mapping, optional
+        Arguments for `builder`; for keras.applications ``include_top=False, weights=None`` unless
+        given.
+    keras_file : str, optional
+        Name of the ImageNet weights in Keras's cache; without it they are looked for only under
+        the encoder's own name.
+    overwrite : bool, default=False
+        Whether a known name may be given another meaning.
+
+    Returns
+    -------
+    EncoderSpec
+
+    Raises
+    ------
+    ValueError
+        For a malformed or known name, or an unknown preprocessing mode.
+
+    Examples
+    --------
+    >>> from hybridus import register_encoder, list_encoders
+    >>> spec = register_encoder("densenet121", "keras.applications.DenseNet121",
+    ...     preprocessing="torch", taps=["conv3_block12_concat", "conv4_block24_concat", "relu"],
+    ...     overwrite=True)
+    >>> list_encoders("dense*")
+    ['densenet121']
+    """
+    if not re.fullmatch(r"[a-z0-9][a-z0-9_.\-]*", name):
+        raise ValueError(
+            f"encoder name {name!r}: expected lower-case letters, digits, '_', '.' and '-'"
+        )
+    if name in _REGISTRY and not overwrite:
+        raise ValueError(f"encoder {name!r} is registered already; overwrite=True replaces it")
+    if isinstance(preprocessing, str):
+        if preprocessing not in PREPROCESSING:
+            raise ValueError(
+                f"preprocessing {preprocessing!r}: expected one of {sorted(PREPROCESSING)} or a "
+                "Preprocessing"
+            )
+        preprocessing = PREPROCESSING[preprocessing]
+    applications = isinstance(builder, str) and builder.startswith("keras.applications.")
+    defaults = {"include_top": False, "weights": None} if applications else {}
+    spec = EncoderSpec(
+        name=name,
+        builder=builder,
+        options={**defaults, **(options or {})},
+        preprocessing=preprocessing,
+        image_size=(image_size, image_size) if isinstance(image_size, int) else image_size,
+        taps=tuple(taps),
+        last=last,
+        keras_file=keras_file,
+    )
+    _REGISTRY[name] = spec
+    return spec
+
+
+def list_encoders(pattern: str = "*") -> list[str]:
+    """Names of the known encoders that match a shell pattern, sorted.
+
+    Examples
+    --------
+    >>> from hybridus import list_encoders
+    >>> list_encoders("mobilenet*")
+    ['mobilenet_v2', 'mobilenet_v2_0.35']
+    """
+    return sorted(fnmatch.filter(_REGISTRY, pattern))
+
+
+def get_encoder(encoder: str | EncoderSpec) -> EncoderSpec:
+    """Look an encoder up by name; an `EncoderSpec` is returned as it is.
+
+    Raises
+    ------
+    ValueError
+        For a name that is not registered in this process.
+    """
+    if isinstance(encoder, EncoderSpec):
+        return encoder
+    if not isinstance(encoder, str) or encoder not in _REGISTRY:
+        raise ValueError(
+            f"unknown encoder {encoder!r}; known are {', '.join(list_encoders())}. "
+            "register_encoder adds one, in this process alone: for workers pass the EncoderSpec "
+            "that it returns"
+        )
+    return _REGISTRY[encoder]
+
+
+_REGISTRY: dict[str, EncoderSpec] = {}
+
+_MOBILENET_TAPS = (
+    "block_6_project_BN",
+    "block_13_project_BN",
+    "block_13_expand_relu",
+    "out_relu",
+)
+for _name, _alpha in (("mobilenet_v2", 1.0), ("mobilenet_v2_0.35", 0.35)):
+    register_encoder(
+        _name,
+        "keras.applications.MobileNetV2",
+        options={"alpha": _alpha},
+        preprocessing="tf",
+        taps=_MOBILENET_TAPS,
+        last="out_relu",
+        keras_file=f"mobilenet_v2_weights_tf_dim_ordering_tf_kernels_{_alpha}_224_no_top.h5",
+    )
+register_encoder(
+    "vgg16",
+    "keras.applications.VGG16",
+    preprocessing="caffe",
+    taps=("block3_conv3", "block4_conv3", "block5_conv3"),
+    last="block5_pool",
+    keras_file="vgg16_weights_tf_dim_ordering_tf_kernels_notop.h5",
+)
+register_encoder(
+    "resnet50",
+    "keras.applications.ResNet50",
+    preprocessing="caffe",
+    taps=("conv2_block3_out", "conv3_block4_out", "conv4_block6_out"),
+    last="conv5_block3_out",
+    keras_file="resnet50_weights_tf_dim_ordering_tf_kernels_notop.h5",
+)

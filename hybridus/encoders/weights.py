@@ -1,0 +1,207 @@
+"""Where weights come from: finding, digesting and reading them, for every form they are kept in."""
+
+import functools
+import hashlib
+import os
+import zlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hybridus._environment import keras_home, weight_folders
+from hybridus.encoders.registry import EncoderSpec
+
+# Layer name -> its variables, by name (safetensors) or in Keras's order (HDF5).
+LayerWeights = Mapping[str, Mapping[str, NDArray] | list[NDArray]]
+
+_SUFFIXES = (".safetensors", ".weights.h5", ".h5")
+_RANDOM_SEED = 0
+
+
+class WeightsNotFoundError(FileNotFoundError):
+    """Weights cannot be had; the message lists the places searched and the ways out."""
+
+
+@dataclass(frozen=True)
+class WeightsSource:
+    """Weights that are at hand: a file, or None for random ones, and their digest."""
+
+    path: Path | None
+    digest: str
+
+
+def locate_weights(spec: EncoderSpec, weights: str | os.PathLike) -> WeightsSource:
+    """Find the weights of an encoder, without starting Keras unless they must be downloaded.
+
+    Parameters
+    ----------
+    spec : EncoderSpec
+    weights : {"imagenet", "bundled", "random"} or path
+        "imagenet" is looked for in the folders of ``HYBRIDUS_WEIGHTS``, then in Keras's cache, then
+        downloaded by Keras; "bundled" ships with hybridus; "random" is drawn with NumPy from seed
+        0; a path leads to a ``.safetensors``, ``.weights.h5`` or ``.h5`` file.
+
+    Raises
+    ------
+    WeightsNotFoundError
+        Where there are none; other weights are never taken instead.
+    """
+    if not isinstance(weights, str | os.PathLike):
+        raise ValueError(
+            f"weights={weights!r}: expected 'imagenet', 'bundled', 'random' or a path to a file"
+        )
+    if weights == "random":
+        return WeightsSource(None, f"random:glorot:{_RANDOM_SEED}")
+    if weights == "bundled":
+        return _source(_bundled(spec))
+    if weights == "imagenet":
+        return _source(_imagenet(spec))
+    path = Path(weights).expanduser()
+    if not path.is_file():
+        raise WeightsNotFoundError(
+            f"weights={str(weights)!r} is none of 'imagenet', 'bundled' and 'random', and no such "
+            "file exists"
+        )
+    if not path.name.endswith(_SUFFIXES):
+        raise ValueError(f"weights file {str(path)!r}: expected one of {', '.join(_SUFFIXES)}")
+    return _source(path)
+
+
+def read_weights(path: Path, layers: Iterable[str]) -> LayerWeights:
+    """Read from a weights file the layers that are asked for and in it.
+
+    Raises
+    ------
+    ValueError
+        For a file that is no weights file.
+    """
+    wanted = set(layers)
+    try:
+        if path.name.endswith(".safetensors"):
+            return _read_safetensors(path, wanted)
+        return _read_hdf5(path, wanted)
+    except (OSError, KeyError, TypeError, ValueError, _safetensors_error()) as error:
+        raise ValueError(f"{str(path)!r} cannot be read as a weights file ({error})") from error
+
+
+def draw_weights(layer_name: str, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, NDArray]:
+    """Draw the variables of one layer, alike on every backend and whatever else is drawn.
+
+    As Keras's layers do by default: kernels uniform after Glorot and Bengio (2010), variances and
+    gammas 1, the rest 0.
+    """
+    rng = np.random.default_rng([_RANDOM_SEED, zlib.crc32(layer_name.encode())])
+    drawn = {}
+    for name, shape in shapes.items():
+        if name.endswith("kernel") and len(shape) > 1:
+            limit = np.sqrt(6.0 / (np.prod(shape[:-2]) * (shape[-2] + shape[-1])))
+            drawn[name] = rng.uniform(-limit, limit, shape).astype(np.float32)
+        else:
+            one = name in ("gamma", "moving_variance", "variance", "scale")
+            drawn[name] = np.full(shape, float(one), dtype=np.float32)
+    return drawn
+
+
+def _source(path: Path) -> WeightsSource:
+    stat = path.stat()
+    return WeightsSource(path, _file_digest(str(path), stat.st_size, stat.st_mtime_ns))
+
+
+@functools.lru_cache(maxsize=64)
+def _file_digest(path: str, size: int, mtime_ns: int) -> str:
+    with open(path, "rb") as file:
+        return "sha256:" + hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _bundled(spec: EncoderSpec) -> Path:
+    if spec.bundled is None:
+        raise WeightsNotFoundError(
+            f"no weights for {spec.name!r} ship with hybridus. Ways out: weights='imagenet', "
+            "weights='random' (untrained, works offline), or weights=PATH"
+        )
+    return Path(__file__).parent / spec.bundled
+
+
+def _imagenet(spec: EncoderSpec) -> Path:
+    names = [spec.name + suffix for suffix in _SUFFIXES]
+    if spec.keras_file:
+        names.append(spec.keras_file)
+    folders = weight_folders()
+    cached = [keras_home() / "models" / spec.keras_file] if spec.keras_file else []
+    for path in [folder / name for folder in folders for name in names] + cached:
+        if path.is_file():
+            return path
+    reason = "its builder offers no download"
+    if spec.downloadable and cached:
+        try:
+            spec.download()
+        except Exception as error:
+            # Keras raises a bare Exception where a download fails.
+            reason = f"Keras could not download them ({str(error).splitlines()[0]})"
+        else:
+            if cached[0].is_file():
+                return cached[0]
+            reason = f"Keras's download did not leave {cached[0].name!r}"
+    raise WeightsNotFoundError(
+        f"ImageNet weights of {spec.name!r} not found. Searched: HYBRIDUS_WEIGHTS "
+        f"({', '.join(map(str, folders)) or 'not set'}) for {', '.join(names)}; Keras's cache "
+        f"({', '.join(map(str, cached)) or 'no file name known'}); {reason}. Ways out: put a file "
+        "of one of these names into a folder and name the folder in HYBRIDUS_WEIGHTS; pass "
+        "weights=PATH; weights='random' (untrained) works offline"
+        + ("; weights='bundled' ships with hybridus" if spec.bundled else "")
+    )
+
+
+def _safetensors_error() -> type[Exception]:
+    from safetensors import SafetensorError
+
+    return SafetensorError
+
+
+def _read_safetensors(path: Path, wanted: set[str]) -> LayerWeights:
+    from safetensors import safe_open
+
+    found: dict[str, dict[str, NDArray]] = {}
+    with safe_open(path, framework="numpy") as file:
+        for key in file.keys():  # noqa: SIM118 (a safetensors file is no mapping)
+            layer, _, variable = key.rpartition("/")
+            if layer in wanted:
+                found.setdefault(layer, {})[variable] = file.get_tensor(key)
+    return found
+
+
+def _read_hdf5(path: Path, wanted: set[str]) -> LayerWeights:
+    import h5py
+
+    with h5py.File(path, "r") as file:
+        if "layers" in file or "_layer_checkpoint_dependencies" in file:
+            return _read_keras3(file, wanted)
+        group = file.get("model_weights", file)
+        return {
+            layer: [np.asarray(group[layer][name]) for name in group[layer].attrs["weight_names"]]
+            for layer in map(_text, group.attrs["layer_names"])
+            if layer in wanted and len(group[layer].attrs["weight_names"])
+        }
+
+
+def _read_keras3(file: Any, wanted: set[str]) -> LayerWeights:
+    """Layers of a ``.weights.h5`` file, known by the layer names that Keras writes beside them."""
+    found: dict[str, list[NDArray]] = {}
+
+    def visit(path: str, node: Any) -> None:
+        if path.rpartition("/")[2] != "vars" or not len(node):
+            return
+        name = _text(node.attrs.get("name", ""))
+        if name in wanted:
+            found[name] = [np.asarray(node[k]) for k in sorted(node, key=int)]
+
+    file.visititems(visit)
+    return found
+
+
+def _text(name: str | bytes) -> str:
+    return name.decode() if isinstance(name, bytes) else name

@@ -1,0 +1,64 @@
+"""Fixtures shared by all tests."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="session")
+def shared():
+    """Folder with the real scans and weights that lie beside the project."""
+    folder = Path(os.environ.get("HYBRIDUS_SHARED", ROOT.parent / "shared"))
+    if not (folder / "data").is_dir():
+        pytest.skip(f"real data not found in {folder} (set HYBRIDUS_SHARED)")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def busi_folder(shared):
+    """Folder of the real BUSI scans."""
+    return shared / "data" / "Dataset_BUSI_with_GT"
+
+
+@pytest.fixture(scope="session")
+def busi_curation(shared):
+    """Table that says which BUSI scans are duplicates."""
+    return shared / "data" / "busi_curation.csv"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def cache_folder(tmp_path_factory):
+    """Cache folder of this test run, for this process and those it starts."""
+    folder = tmp_path_factory.mktemp("hybridus cache (test)")
+    before = os.environ.get("HYBRIDUS_CACHE")
+    os.environ["HYBRIDUS_CACHE"] = str(folder)
+    yield folder
+    if before is None:
+        del os.environ["HYBRIDUS_CACHE"]
+    else:
+        os.environ["HYBRIDUS_CACHE"] = before
+
+
+@pytest.fixture
+def real_weights(shared, monkeypatch):
+    """Real ImageNet weights, found as a user would have them found."""
+    folder = shared / "weights"
+    monkeypatch.setenv("HYBRIDUS_WEIGHTS", str(folder))
+    return folder
+
+
+@pytest.fixture
+def no_weights(monkeypatch, tmp_path):
+    """A machine without ImageNet weights and without a network."""
+    from hybridus.encoders.registry import EncoderSpec
+
+    def fail(self):
+        raise Exception("URL fetch failure on https://example.invalid: None -- no network")
+
+    monkeypatch.delenv("HYBRIDUS_WEIGHTS", raising=False)
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path / "keras home"))
+    monkeypatch.setattr(EncoderSpec, "download", fail)
+    return tmp_path / "keras home"

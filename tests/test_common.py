@@ -1,0 +1,83 @@
+"""scikit-learn's estimator checks over every public estimator."""
+
+import pytest
+from sklearn.pipeline import Pipeline
+from sklearn.utils import estimator_checks
+from sklearn.utils.estimator_checks import parametrize_with_checks
+
+from hybridus import DeepFeatureExtractor, make_hybrid_classifier
+
+# An encoder small enough for hundreds of fits.
+FAST = {
+    "encoder": "mobilenet_v2_0.35",
+    "weights": "random",
+    "layers": ["block_3_expand_relu"],
+    "image_size": 32,
+}
+
+
+class HybridPipeline(Pipeline):
+    """The same pipeline, telling the checks what its first step wants.
+
+    scikit-learn's Pipeline does not hand on the tag `positive_only`, and images are not negative.
+    """
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.input_tags.positive_only = True
+        return tags
+
+
+def hybrid(head):
+    return HybridPipeline(make_hybrid_classifier(head=head, random_state=0, **FAST).steps)
+
+
+_PIPELINE = {
+    "check_estimators_overwrite_params": "scikit-learn's Pipeline fits the steps it was given",
+    "check_dont_overwrite_parameters": "scikit-learn's Pipeline fits the steps it was given",
+}
+EXPECTED_FAILURES = {
+    "DeepFeatureExtractor": {},
+    "SVC": _PIPELINE,
+    "LogisticRegression": {
+        **_PIPELINE,
+        "check_decision_proba_consistency": "the check ignores the tag positive_only and sends "
+        "negative values, which are no image",
+    },
+    "MLPClassifier": {
+        **_PIPELINE,
+        "check_classifiers_multilabel_output_format_predict_proba": "the check wants probabilities "
+        "below 1; those of a confident MLP round to 1.0",
+    },
+}
+
+
+def expected_failures(estimator):
+    if isinstance(estimator, Pipeline):
+        estimator = estimator["head"]
+    return EXPECTED_FAILURES[type(estimator).__name__]
+
+
+@parametrize_with_checks(
+    [DeepFeatureExtractor(**FAST), hybrid("svm"), hybrid("logreg"), hybrid("mlp")],
+    expected_failed_checks=expected_failures,
+    xfail_strict=True,
+)
+def test_scikit_learn_checks(estimator, check):
+    check(estimator)
+
+
+@pytest.mark.parametrize(
+    "check",
+    [
+        "check_param_validation",
+        "check_transformer_get_feature_names_out",
+        "check_transformer_get_feature_names_out_pandas",
+        "check_set_output_transform",
+        "check_set_output_transform_pandas",
+        "check_dataframe_column_names_consistency",
+    ],
+)
+def test_checks_that_scikit_learn_leaves_out(check):
+    estimator = DeepFeatureExtractor(**FAST)
+    getattr(estimator_checks, check)(type(estimator).__name__, estimator)
