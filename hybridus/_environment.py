@@ -24,6 +24,12 @@ def cache_folder() -> Path:
     return user_cache_path("hybridus")
 
 
+def make_private(folder: Path) -> None:
+    """Make a folder and those above it that are missing, for this user's eyes alone."""
+    for missing in reversed([path for path in (folder, *folder.parents) if not path.exists()]):
+        missing.mkdir(mode=0o700, exist_ok=True)
+
+
 def weight_folders() -> list[Path]:
     """Folders of pretrained weights, from ``HYBRIDUS_WEIGHTS``, separated as in ``PATH``."""
     listed = os.environ.get("HYBRIDUS_WEIGHTS", "").split(os.pathsep)

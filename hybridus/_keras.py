@@ -1,16 +1,17 @@
 """The one door to Keras and its backend: importing this module starts them, quietly.
 
 Threads are limited before TensorFlow starts, since it reads its limits only then; GPU memory grows
-on demand; a child forked from a process in which Keras runs is refused, since it would hang.
+on demand.
 """
 
 import contextlib
 import os
 import random
+import sys
 import tempfile
 from collections.abc import Iterator
 
-from hybridus._environment import keras_home, n_threads, refuse_fork
+from hybridus._environment import keras_home, n_threads
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 for _limit in ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"):
@@ -48,6 +49,10 @@ with contextlib.ExitStack() as _stack:
     if "KERAS_HOME" not in os.environ:
         os.environ["KERAS_HOME"] = str(keras_home())
         _stack.callback(os.environ.pop, "KERAS_HOME")
+    if "matplotlib" not in sys.modules:
+        # Keras imports it for two gallery functions; it takes long and writes into the home.
+        sys.modules["matplotlib"] = None  # type: ignore[assignment]
+        _stack.callback(sys.modules.pop, "matplotlib")
     import keras
 
     if keras.backend.backend() == "tensorflow":
@@ -58,14 +63,7 @@ with contextlib.ExitStack() as _stack:
                 tf.config.experimental.set_memory_growth(_gpu, True)
 random.setstate(_random_state)
 
-__all__ = ["accelerated", "as_float32", "check_process", "keras"]
-
-_started_in = os.getpid()
-
-
-def check_process() -> None:
-    """Refuse to compute in a child that was forked after Keras started (`RuntimeError`)."""
-    refuse_fork(_started_in, "Keras")
+__all__ = ["accelerated", "as_float32", "keras"]
 
 
 def accelerated() -> bool:

@@ -18,6 +18,7 @@ from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Literal, TypeVar
 
+from hybridus._environment import make_private
 from hybridus._store_tables import (
     PAGE_SIZE,
     SCHEMA,
@@ -208,7 +209,7 @@ class StoreFile:
             if _identity(self._path) == self._identity:
                 return self._connection
             self.close()  # deleted, or replaced by another process
-        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_private(self.folder)
         existing = self.files()
         self._path = existing[-1] if existing else self._generation(0)
         _create(self._path)
@@ -250,6 +251,7 @@ class StoreFile:
                 insert_rows(connection, name, width, records)
 
         with closing(_plain_connection(damaged)) as old:
+            old.execute("PRAGMA writable_schema = ON")  # else a truncated file is refused
             copy_sound_rows(old, insert)
 
 

@@ -13,7 +13,6 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import suppress
 from functools import lru_cache
 from itertools import groupby
 from typing import Any
@@ -115,7 +114,7 @@ def read_rows(connection: Connection, name: str, keys: list[bytes]) -> Found:
     bad: list[int] = []
     for marks, part in slices(sorted(place)):
         rows = connection.execute(f"SELECT id, crc, vals FROM row WHERE id IN ({marks})", part)
-        at, crcs, blobs = [], [], []
+        at, crcs, blobs, seen = [], [], [], 0
         for row_id, crc, blob in rows:
             i = place[row_id]
             # Damage in the head of a record can turn the blob into a number or cut it short.
@@ -127,6 +126,9 @@ def read_rows(connection: Connection, name: str, keys: list[bytes]) -> Found:
                 raise DamagedFileError("the width of a fingerprint is not that of its rows")
             else:
                 bad.append(i)
+            seen += 1
+        if seen < len(part):
+            raise DamagedFileError("the index leads to rows that are not there")
         block = np.frombuffer(b"".join(blobs), "<f4").reshape(-1, width)
         expected = checksums(name, [keys[i] for i in at], block)
         if crcs != expected:
@@ -188,20 +190,27 @@ def _last_row(connection: Connection) -> int:
     return connection.execute("SELECT coalesce(max(id), 0) FROM row").fetchone()[0]
 
 
-def scan_rows(connection: Connection, after: int, order: str = "ASC") -> Iterator[list[Scanned]]:
+def scan_rows(connection: Connection, after: int) -> Iterator[list[Scanned]]:
     """Yield slices of the table, read without the index, which may have lost rows."""
     names = dict(connection.execute("SELECT id, name FROM fingerprint").fetchall())
     cursor = connection.execute(
-        "SELECT id, fingerprint, key, crc, vals FROM row NOT INDEXED "
-        f"WHERE id > ? ORDER BY id {order}",
+        "SELECT id, fingerprint, key, crc, vals FROM row NOT INDEXED WHERE id > ? ORDER BY id",
         (after,),
     )
-    while rows := cursor.fetchmany(SLICE):
-        scanned: list[Scanned] = []
-        for row_id, number, key, crc, blob in rows:
+    scanned: list[Scanned] = []
+    try:
+        for row_id, number, key, crc, blob in cursor:
             name = names.get(number, b"").decode(errors="replace")
             sound = _is_sound(name, key, crc, blob)
             scanned.append((row_id, name, (key, crc, blob) if sound else None))
+            if len(scanned) == SLICE:
+                yield scanned
+                scanned = []
+    except sqlite3.DatabaseError:
+        if scanned:
+            yield scanned  # what was read before the damage is not lost
+        raise
+    if scanned:
         yield scanned
 
 
@@ -238,17 +247,21 @@ def verify_structure(connection: Connection) -> None:
 
 
 def copy_sound_rows(old: Connection, insert: Callable[[str, int, list[Record]], None]) -> None:
-    """Hand on the rows up to the damage from the front, and down to it from the back."""
-    last = 0
-    for order in ("ASC", "DESC"):
-        with suppress(sqlite3.DatabaseError):
-            for rows in scan_rows(old, last, order):
-                for (name, size), group in groupby(rows, _name_and_size):
-                    if size:
-                        insert(name, size // 4, [record for _, _, record in group if record])
-                if order == "ASC":
-                    last = rows[-1][0]
+    """Hand on the sound rows of a damaged file, leaping over what cannot be read."""
+    last, leap, parts = 0, 1, scan_rows(old, 0)
+    while leap < 2**48:
+        try:
+            rows = next(parts, None)
+        except sqlite3.DatabaseError:
+            last, leap = last + leap, 2 * leap
+            parts = scan_rows(old, last)
+            continue
+        if rows is None:
             return
+        last, leap = rows[-1][0], 1
+        for (name, size), group in groupby(rows, _name_and_size):
+            if size:
+                insert(name, size // 4, [record for _, _, record in group if record])
 
 
 def _name_and_size(row: Scanned) -> tuple[str, int]:

@@ -144,28 +144,31 @@ class FeatureStore:
         first = np.unique(inverse, return_index=True)[1]
         values, found = self._lookup(fingerprint, unique)
         pending = np.flatnonzero(~found)
-        size, pause = chunk_size, 0.01
+        size, pause, progress = chunk_size, 0.01, time.monotonic()
         while len(pending):
+            # No claim outlives this, so whatever the reason, it is time to stop waiting for others.
+            late = time.monotonic() - progress > self.lease_seconds
             refused, start = [], 0
             while start < len(pending):
                 chunk = pending[start : start + size]
                 start += size
-                mine = self.claim(fingerprint, [unique[i] for i in chunk])
+                mine = self.claim(fingerprint, [unique[i] for i in chunk]) | late
                 refused.append(chunk[~mine])
                 if not (chunk := chunk[mine]).size:
                     continue
-                began, pause = time.monotonic(), 0.01
+                began = time.monotonic()
                 rows = self._encode(fingerprint, [unique[i] for i in chunk], encode, first[chunk])
                 values = _at_width(values, rows.shape[1])
                 values[chunk] = rows
-                if time.monotonic() - began < 1:
+                pause, progress = 0.01, time.monotonic()
+                if progress - began < 1:
                     size = min(2 * size, 16 * chunk_size)
             pending = np.concatenate(refused)
             rows, found = self._lookup(fingerprint, [unique[i] for i in pending])
             if found.any():
                 values = _at_width(values, rows.shape[1])
                 values[pending[found]] = rows[found]
-                pending = pending[~found]
+                pending, progress = pending[~found], time.monotonic()
             elif len(pending):
                 time.sleep(pause)
                 pause = min(2 * pause, 0.25)

@@ -179,7 +179,7 @@ class DeepFeatureExtractor(TransformerMixin, BaseEstimator):
         self._fitted_with = self._deciding()
         declared = {*self.frozen_.spec.taps, self.frozen_.spec.last, "output"}
         if not declared.issuperset(self.frozen_.taps):
-            self._open()  # only the network knows its other layers
+            _ = self._open().widths  # only the network knows its other layers
         return self
 
     def transform(self, X: Any) -> NDArray[np.float32]:

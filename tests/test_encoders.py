@@ -124,7 +124,7 @@ class TestFingerprint:
 
     def test_an_unknown_layer_is_named(self):
         with pytest.raises(ValueError, match="layer 'conv99' is not in this encoder"):
-            open_engine(frozen_encoder(layers=["conv99"]), batch_size=1)
+            KerasEngine(frozen_encoder(layers=["conv99"]), batch_size=1)
 
 
 class TestWeights:
@@ -328,14 +328,36 @@ class TestEngines:
         with pytest.raises(ImportError, match="needs the package openvino"):
             choose_engine("openvino", "float32")
 
-    def test_a_damaged_network_on_disk_is_exported_again(self, pixels, cache_folder):
+    @pytest.mark.parametrize("damaged", ["network", "compiled"])
+    @pytest.mark.parametrize("truncated", [True, False])
+    def test_a_damaged_network_on_disk_is_made_again(
+        self, pixels, damaged, truncated, monkeypatch, tmp_path
+    ):
+        monkeypatch.setenv("HYBRIDUS_CACHE", str(tmp_path / "cache (1)"))
         frozen = frozen_encoder(engine="openvino", layers=["block_1_project_BN"])
         expected = rows_of(OpenVINOEngine(frozen, batch_size=4), pixels)
-        file = cache_folder / "networks" / f"{frozen.network_fingerprint}.xml"
-        assert file.is_file()
-        file.write_text("<net")
-        np.testing.assert_allclose(rows_of(OpenVINOEngine(frozen, batch_size=4), pixels), expected)
-        assert file.read_text().endswith("</net>\n")
+        folder = tmp_path / "cache (1)" / "networks" / frozen.network_fingerprint
+        assert folder.parent.stat().st_mode & 0o77 == 0
+        assert len(list(folder.glob("*"))) == 3  # compiled for batches and for a single image
+        for file in folder.glob(f"{damaged}*.npz"):
+            content = bytearray(file.read_bytes())
+            assert content
+            file.chmod(0o600)
+            if truncated:
+                del content[len(content) // 2 :]
+            else:
+                content[len(content) // 2] ^= 0x55
+            file.write_bytes(content)
+        again = rows_of(OpenVINOEngine(frozen, batch_size=4), pixels)
+        np.testing.assert_allclose(again, expected, rtol=1e-6)
+
+    def test_a_folder_that_cannot_be_written_is_done_without(self, pixels, monkeypatch, tmp_path):
+        (tmp_path / "file").touch()
+        frozen = frozen_encoder(engine="openvino", layers=["block_1_project_BN"])
+        expected = rows_of(OpenVINOEngine(frozen, batch_size=4), pixels)
+        monkeypatch.setenv("HYBRIDUS_CACHE", str(tmp_path / "file" / "cache"))
+        rows = rows_of(OpenVINOEngine(frozen, batch_size=4), pixels)
+        np.testing.assert_array_equal(rows, expected)
 
     def test_the_pool_of_open_networks_is_bounded(self):
         from hybridus.encoders import engine

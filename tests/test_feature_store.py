@@ -292,7 +292,9 @@ for start in range(0, 100_000, 500):
 def test_processes_that_create_the_store_and_write_the_same_rows_agree(store):
     here = os.path.dirname(__file__)
     writers = [python(WRITER, store.location, here, 2000) for _ in range(3)]
-    assert [writer.wait() for writer in writers] == [0, 0, 0]
+    for writer in writers:
+        writer.communicate()
+        assert writer.returncode == 0
     keys = [key_of(i) for i in range(2000)]
     np.testing.assert_array_equal(store.rows("a", keys, never), rows_of(keys))
     assert store.info()["rows"] == 2000
@@ -341,13 +343,10 @@ time.sleep(60)
 def test_claims_of_a_living_process_hold_and_those_of_a_dead_one_do_not(store):
     keys = [key_of(i) for i in range(5)]
     store.write("a", [key_of(2)], rows_of([key_of(2)]))
-    process = python(CLAIMER, store.location, os.path.dirname(__file__))
-    try:
+    with python(CLAIMER, store.location, os.path.dirname(__file__)) as process:
         assert process.stdout.readline() == "[True, True, False]\n"
         assert store.claim("a", keys).tolist() == [False, False, False, True, True]
-    finally:
         process.kill()
-        process.wait()
     assert store.claim("a", keys).tolist() == [True, True, False, True, True]
 
 
@@ -376,12 +375,12 @@ def test_waiting_ends_when_the_other_writes(store, monkeypatch):
 
 
 def test_a_writer_killed_in_mid_write_leaves_only_whole_rows(store):
-    writer = python(WRITER, store.location, os.path.dirname(__file__))
-    writer.stdout.readline()
-    while store.info()["rows"] < 1000:
-        time.sleep(0.02)
-    writer.send_signal(signal.SIGKILL)
-    writer.wait()
+    with python(WRITER, store.location, os.path.dirname(__file__)) as writer:
+        writer.stdout.readline()
+        while store.info()["rows"] < 1000:
+            assert writer.poll() is None
+            time.sleep(0.02)
+        writer.send_signal(signal.SIGKILL)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         count = store.info()["rows"]
@@ -434,6 +433,9 @@ def test_a_row_whose_key_was_damaged_is_not_served_and_no_other_is_lost(filled, 
     np.testing.assert_array_equal(store.rows("a", keys, encoder), rows_of(keys))
     assert encoder.encoded in ([keys[9]], [])
     store.verify()
+    again = Encoder(keys)
+    np.testing.assert_array_equal(store.rows("a", keys, again), rows_of(keys))
+    assert again.encoded in ([keys[9]], [])
     np.testing.assert_array_equal(store.rows("a", keys, never), rows_of(keys))
     assert store.verify() == {"rows": 600, "bad": 0}
 
@@ -481,7 +483,8 @@ def test_whatever_bytes_are_damaged_nothing_wrong_is_returned(filled, seed, told
             file.seek(random.integers(0, size // 4096) * 4096)
             file.write(random.bytes(4096) if seed % 4 else bytes(4096))
     values, found = store.lookup("a", keys)
-    np.testing.assert_array_equal(values[found], rows_of(keys)[found])
+    if found.any():
+        np.testing.assert_array_equal(values[found], rows_of(keys)[found])
     for _ in range(3):
         np.testing.assert_array_equal(store.rows("a", keys, Encoder(keys)), rows_of(keys))
     store.verify()
@@ -625,10 +628,11 @@ def test_beyond_the_limit_the_rows_used_least_recently_go(tmp_path, monkeypatch)
         now[0] += 100
         keys = [key_of(i) for i in range(start, start + 500)]
         store.write("a", keys, rows_of(keys, 500))
+        now[0] += 100
         assert store.lookup("a", loved)[1].all()
         assert database(store).stat().st_size <= 5_200_000
     found = store.lookup("a", [key_of(i) for i in range(1000, 9000)])[1]
-    assert not found[:5500].any()
+    assert not found[300:5500].any()
     assert found[-1000:].all()
     assert store.verify()["bad"] == 0
 

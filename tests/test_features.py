@@ -118,6 +118,24 @@ def encoded(monkeypatch):
     return counts
 
 
+def _transform_counted(asked, X):
+    """Rows, and how many images this process encoded for them."""
+    from hybridus.encoders.engine import OpenVINOEngine
+
+    counts, run = Counter(), OpenVINOEngine.run
+
+    def counting(self, batches):
+        for rows in run(self, batches):
+            counts["images"] += len(rows)
+            yield rows
+
+    OpenVINOEngine.run = counting
+    try:
+        return asked.transform(X), counts["images"]
+    finally:
+        OpenVINOEngine.run = run
+
+
 class TestStore:
     def test_each_image_is_encoded_once_however_it_is_given(self, images, tmp_path, encoded):
         paths = [tmp_path / f"scan ({i}).png" for i in range(6)]
@@ -172,6 +190,16 @@ class TestStore:
         ).fit(X, y)
         assert search.best_score_ > 0.5
         assert encoded["images"] == 2 * 18
+
+    def test_two_cold_workers_share_the_work(self, images, tmp_path):
+        """Both want all rows; the store counts what was written, and nothing is written twice."""
+        from joblib import Parallel, delayed
+
+        X = np.concatenate([images + np.uint8(i) for i in range(30)])
+        asked = extractor(cache=tmp_path / "store", image_size=96).fit(X)
+        both = Parallel(n_jobs=2)(delayed(_transform_counted)(asked, X) for _ in range(2))
+        np.testing.assert_array_equal(both[0][0], both[1][0])
+        assert both[0][1] + both[1][1] == len(np.unique(X, axis=0))
 
     def test_a_missing_file_is_named(self, tmp_path):
         with pytest.raises(ValueError, match=r"images\[0\]: '.*none.png' does not exist"):

@@ -2,6 +2,7 @@
 
 import doctest
 import importlib
+import os
 import pkgutil
 import subprocess
 import sys
@@ -63,6 +64,52 @@ def test_limits_that_joblib_sets_reach_tensorflow():
         "print(os.environ['TF_NUM_INTRAOP_THREADS'])"
     )
     assert run(code).stdout == "1\n"
+
+
+def test_workers_share_the_cores():
+    from joblib import Parallel, cpu_count, delayed
+
+    from hybridus._environment import n_threads
+
+    limits = Parallel(n_jobs=2)(delayed(n_threads)() for _ in range(2))
+    assert limits == [max(1, cpu_count() // 2)] * 2
+
+
+TRACED = """
+import os, sys
+seen = []
+
+def trace(event, arguments):
+    # urllib3 binds a socket to this machine's own address to see whether it has IPv6.
+    if event.startswith(("socket.", "urllib.", "http.")) and event not in (
+        "socket.__new__", "socket.gethostname", "socket.bind"
+    ):
+        seen.append((event, repr(arguments)))
+
+sys.addaudithook(trace)
+import numpy as np
+from hybridus import DeepFeatureExtractor
+for engine in ("openvino", "keras"):
+    extractor = DeepFeatureExtractor(
+        "mobilenet_v2_0.35", weights="random", layers=["Conv1"], image_size=32, engine=engine
+    )
+    extractor.fit_transform(np.zeros((2, 8, 8)))
+import openvino
+assert sys.modules["openvino_telemetry"] is None
+print(seen)
+"""
+
+
+def test_nothing_calls_home_or_writes_outside_our_folder(tmp_path):
+    """An empty home stays empty, and no address is looked up or connected to."""
+    home, cache = tmp_path / "home", tmp_path / "cache"
+    home.mkdir()
+    kept = ("PATH", "LD_LIBRARY_PATH", "SYSTEMROOT")
+    environment = {key: os.environ[key] for key in kept if key in os.environ}
+    environment |= {"HOME": str(home), "HYBRIDUS_CACHE": str(cache)}
+    assert run(TRACED, env=environment, cwd=tmp_path).stdout == "[]\n"
+    assert list(home.rglob("*")) == []
+    assert {path.name for path in tmp_path.iterdir()} == {"home", "cache"}
 
 
 def modules():

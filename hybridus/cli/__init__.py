@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from hybridus._version import __version__
-from hybridus.cli import compare
+from hybridus.cli import cache, compare
 from hybridus.cli.console import SCREEN
 
 app = typer.Typer(
@@ -20,6 +20,7 @@ app = typer.Typer(
     rich_markup_mode="markdown",
 )
 app.command()(compare.compare)
+app.add_typer(cache.app, name="cache", no_args_is_help=True)
 
 
 def main() -> None:

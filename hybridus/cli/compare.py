@@ -123,6 +123,8 @@ def compare(
     and writes OUT/classification.csv, OUT/classification_folds.csv and the best model, refitted on
     all images, as OUT/models/NAME.joblib. For research; not a medical device.
     """
+    from threadpoolctl import threadpool_limits
+
     started = time.perf_counter()
     with user_errors():
         chosen = _chosen_models(models)
@@ -142,7 +144,10 @@ def compare(
 
     table_file = out / f"{_RESULT_NAMES[task]}.csv"
     folds_file = out / f"{_RESULT_NAMES[task]}_folds.csv"
-    table = _score(searches, dataset, split, n_jobs, folds_file)
+    # Heads on hundreds of rows gain nothing from threads in linear algebra, and on a busy machine
+    # two of them took thirty times as long as one. Networks have threads of their own.
+    with threadpool_limits(1, user_api="blas"):
+        table = _score(searches, dataset, split, n_jobs, folds_file)
     settings = {
         "data": dataset.name,
         "data_digest": digest,
@@ -161,7 +166,8 @@ def compare(
     _print_table(table, folds * repeats)
 
     model_file = out / "models" / f"{table.index[0]}.joblib"
-    params = _refit(searches[table.index[0]].set_params(n_jobs=n_jobs), dataset, model_file)
+    with threadpool_limits(1, user_api="blas"):
+        params = _refit(searches[table.index[0]].set_params(n_jobs=n_jobs), dataset, model_file)
     _tell_best(table, params, len(dataset.target))
     for what, file in {"table": table_file, "folds": folds_file, "model": model_file}.items():
         SCREEN.print(f"{what:8} {escape(str(file))}", soft_wrap=True)

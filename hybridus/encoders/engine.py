@@ -6,11 +6,14 @@ for OpenVINO, on disk under the network's fingerprint, so that a fresh process n
 
 import contextlib
 import functools
+import hashlib
 import importlib.util
+import io
 import os
 import sys
 import tempfile
 import threading
+import zipfile
 from collections import OrderedDict, deque
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -19,7 +22,7 @@ from typing import Any, Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from hybridus._environment import cache_folder, n_threads, refuse_fork
+from hybridus._environment import cache_folder, make_private, n_threads, refuse_fork
 from hybridus.encoders.frozen import FrozenEncoder
 
 EngineName = Literal["keras", "openvino"]
@@ -31,7 +34,9 @@ _MOST_ENGINES = 6
 class Engine(Protocol):
     """Runs one frozen network."""
 
-    widths: list[int]
+    @property
+    def widths(self) -> list[int]:
+        """Features of each tap."""
 
     def run(self, batches: Iterable[NDArray]) -> Iterator[NDArray[np.float32]]:
         """Yield the rows of each batch, uint8 or float32 of shape (n, H, W, 3), in order."""
@@ -88,6 +93,7 @@ class KerasEngine:
         from hybridus.encoders.network import build_network
 
         self._network = build_network(frozen)
+        self._lock = threading.Lock()
         self._batch_size = batch_size
         self.widths = [int(output.shape[-1]) for output in self._network.outputs]
 
@@ -95,7 +101,8 @@ class KerasEngine:
         """Yield the rows of each batch."""
         for batch in batches:
             padded = _pad(batch, self._batch_size).astype(np.float32)
-            rows = self._network.predict_on_batch(padded)
+            with self._lock:
+                rows = self._network.predict_on_batch(padded)
             rows = rows if isinstance(rows, list) else [rows]
             yield np.concatenate([np.asarray(r) for r in rows], axis=1)[: len(batch)]
 
@@ -112,10 +119,16 @@ class OpenVINOEngine:
         self._batch_size = batch_size
         self._lock = threading.Lock()
         self._compiled: dict[tuple[int, str], Any] = {}
-        self._model = _read_or_export(frozen)
-        self.widths = [
-            int(output.get_partial_shape()[1].get_length()) for output in self._model.outputs
-        ]
+
+    @functools.cached_property
+    def _model(self) -> Any:
+        return _read_or_export(self._frozen)
+
+    @property
+    def widths(self) -> list[int]:
+        """Features of each tap."""
+        model = next(iter(self._compiled.values()), None) or self._model
+        return [int(output.get_partial_shape()[1].get_length()) for output in model.outputs]
 
     def run(self, batches: Iterable[NDArray]) -> Iterator[NDArray[np.float32]]:
         """Yield the rows of each batch, several batches under way at a time."""
@@ -148,8 +161,37 @@ class OpenVINOEngine:
         key = (size, dtype.name)
         with self._lock:
             if key not in self._compiled:
-                self._compiled[key] = _compile(self._model, self._frozen, size, dtype)
+                self._compiled[key] = self._recall_or_compile(size, dtype)
             return self._compiled[key]
+
+    def _recall_or_compile(self, size: int, dtype: Any) -> Any:
+        """Read what was compiled for batches of one size and type before, or compile it.
+
+        OpenVINO's own cache is not used: it serves a file with flipped bytes, and wrong features.
+        """
+        ov = _openvino()
+        options = {
+            "INFERENCE_PRECISION_HINT": "bf16" if self._frozen.precision == "bfloat16" else "f32",
+            "PERFORMANCE_HINT": "LATENCY" if size == 1 else "THROUGHPUT",
+            "INFERENCE_NUM_THREADS": n_threads(),
+        }
+        about = repr([ov.get_version(), size, dtype.name, *options.values()])
+        name = "compiled-" + hashlib.sha256(about.encode()).hexdigest()[:16]
+        if (kept := _recall(self._frozen, name)) is not None:
+            with contextlib.suppress(RuntimeError):  # from another kind of processor
+                return _core().import_model(io.BytesIO(kept["blob"]), "CPU", options)
+        model = self._model.clone()
+        model.reshape([size, *self._frozen.image_size, 3])
+        if dtype == np.uint8:
+            steps = ov.preprocess.PrePostProcessor(model)
+            steps.input().tensor().set_element_type(ov.Type.u8)
+            steps.input().preprocess().convert_element_type(ov.Type.f32)
+            model = steps.build()
+        compiled = _core().compile_model(model, "CPU", options)
+        blob = io.BytesIO()
+        compiled.export_model(blob)
+        _keep(self._frozen, name, {"blob": blob.getvalue()})
+        return compiled
 
 
 _pool: OrderedDict[Any, Engine] = OrderedDict()
@@ -191,63 +233,58 @@ def _core() -> Any:
 
 def _read_or_export(frozen: FrozenEncoder) -> Any:
     """Read the network that is kept on disk, or have Keras export it there."""
-    folder = cache_folder() / "networks"
-    file = folder / f"{frozen.network_fingerprint}.xml"
-    core = _core()
-    if file.is_file() and file.with_suffix(".bin").is_file():
-        with contextlib.suppress(RuntimeError):  # damaged: exported again
-            return core.read_model(file)
-    model = _export(frozen)
-    with contextlib.suppress(OSError, RuntimeError):  # no room or no right to keep it
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        temporary = file.with_name(f"{file.stem}.{os.getpid()}.{threading.get_ident()}.xml")
+    kept = _recall(frozen, "network")
+    if kept is None:
+        kept = _export(frozen)
+        _keep(frozen, "network", kept)
+    return _core().read_model(kept["xml"], kept["bin"])
+
+
+def _file(frozen: FrozenEncoder, name: str) -> Path:
+    return cache_folder() / "networks" / frozen.network_fingerprint / f"{name}.npz"
+
+
+def _keep(frozen: FrozenEncoder, name: str, contents: dict[str, bytes]) -> None:
+    """Write contents to disk; where there is no room or no right to, the network serves unkept."""
+    file = _file(frozen, name)
+    temporary = file.with_name(f".{os.getpid()}-{threading.get_ident()}-{file.name}")
+    with contextlib.suppress(OSError):
+        make_private(file.parent)
         try:
-            _openvino().save_model(model, temporary, compress_to_fp16=False)
-            # The weights first: a reader that sees the .xml finds them.
-            os.replace(temporary.with_suffix(".bin"), file.with_suffix(".bin"))
+            arrays: dict[str, Any] = {k: np.frombuffer(v, np.uint8) for k, v in contents.items()}
+            np.savez(temporary, **arrays)
             os.replace(temporary, file)
         finally:
-            temporary.with_suffix(".bin").unlink(missing_ok=True)
             temporary.unlink(missing_ok=True)
-    return model
 
 
-def _export(frozen: FrozenEncoder) -> Any:
-    """Build the network with Keras and convert it by Keras's own export."""
-    _openvino()
+def _recall(frozen: FrozenEncoder, name: str) -> dict[str, bytes] | None:
+    """Read contents back; None where they are absent or fail the checksums of the file."""
+    try:
+        with np.load(_file(frozen, name), allow_pickle=False) as stored:
+            return {key: stored[key].tobytes() for key in stored}
+    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile):
+        return None
+
+
+def _export(frozen: FrozenEncoder) -> dict[str, bytes]:
+    """Build the network with Keras and convert it by Keras's own export, in float32."""
+    ov = _openvino()
     from hybridus._keras import keras
     from hybridus.encoders.network import build_network
 
     network = build_network(frozen)
+    signature = keras.InputSpec(shape=(None, *frozen.image_size, 3), dtype="float32")
     with tempfile.TemporaryDirectory() as folder:
-        file = os.path.join(folder, "network.xml")
-        network.export(
-            file,
-            format="openvino",
-            verbose=False,
-            input_signature=[keras.InputSpec(shape=(None, *frozen.image_size, 3), dtype="float32")],
-        )
-        model = _core().read_model(
-            Path(file).read_bytes(), Path(file).with_suffix(".bin").read_bytes()
-        )
-    if len(model.outputs) != len(frozen.taps):
-        raise RuntimeError(f"expected {len(frozen.taps)} outputs, exported {len(model.outputs)}")
-    return model
-
-
-def _compile(model: Any, frozen: FrozenEncoder, size: int, dtype: Any) -> Any:
-    ov = _openvino()
-    model = model.clone()
-    model.reshape([size, *frozen.image_size, 3])
-    if dtype == np.uint8:
-        steps = ov.preprocess.PrePostProcessor(model)
-        steps.input().tensor().set_element_type(ov.Type.u8)
-        steps.input().preprocess().convert_element_type(ov.Type.f32)
-        model = steps.build()
-    options = {
-        "INFERENCE_PRECISION_HINT": "bf16" if frozen.precision == "bfloat16" else "f32",
-        "PERFORMANCE_HINT": "LATENCY" if size == 1 else "THROUGHPUT",
-        "INFERENCE_NUM_THREADS": n_threads(),
-        "CACHE_DIR": str(cache_folder() / "compiled"),
-    }
-    return _core().compile_model(model, "CPU", options)
+        exported, file = os.path.join(folder, "exported.xml"), os.path.join(folder, "network.xml")
+        network.export(exported, format="openvino", verbose=False, input_signature=[signature])
+        model = _core().read_model(exported)
+        if len(model.outputs) != len(frozen.taps):
+            raise RuntimeError(
+                f"Keras exported {len(model.outputs)} outputs for {len(frozen.taps)} layers"
+            )
+        ov.save_model(model, file, compress_to_fp16=False)
+        return {
+            "xml": Path(file).read_bytes(),
+            "bin": Path(file).with_suffix(".bin").read_bytes(),
+        }
