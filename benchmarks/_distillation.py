@@ -270,7 +270,8 @@ class Directions:
 
     def __call__(self, maps: NDArray) -> NDArray[np.float16]:
         """Project maps of shape (n, grid, grid, channels)."""
-        return ((maps - self.mean) @ self.projection).astype(np.float16)
+        flat = maps.reshape(-1, maps.shape[-1]) - self.mean
+        return (flat @ self.projection).reshape(*maps.shape[:-1], -1).astype(np.float16)
 
 
 def learn_directions(images: NDArray[np.uint8], file: Path) -> list[Directions]:
@@ -293,7 +294,7 @@ def learn_directions(images: NDArray[np.uint8], file: Path) -> list[Directions]:
 
 
 def teach(images: NDArray[np.uint8], directions: list[Directions]) -> dict[int, NDArray]:
-    """What the teachers say of images: for each grid its targets, side by side, float16."""
+    """Ask all teachers about images; give for each grid its targets, side by side, float16."""
     said: dict[Target, list[NDArray]] = {target: [] for target in TARGETS}
     by_target = dict(zip(TARGETS, directions, strict=True))
     for teacher, chosen in _by_teacher():

@@ -15,6 +15,7 @@ from sklearn.model_selection import GridSearchCV, StratifiedGroupKFold
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 from sklearn.svm import SVC
+from threadpoolctl import threadpool_limits
 
 from benchmarks._report import keep, load_real_busi, show, use_real_weights
 from hybridus import compare, make_hybrid_classifier
@@ -137,4 +138,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    # The heads' matrices are small: a second BLAS thread gains nothing, and costs up to 19 times
+    # the time where another process has the core.
+    with threadpool_limits(1, "blas"):
+        main()

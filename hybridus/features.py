@@ -63,8 +63,9 @@ class DeepFeatureExtractor(TransformerMixin, BaseEstimator):
     precision : {"float32", "bfloat16"}, default="float32"
         "bfloat16" is about twice as fast on processors that have it, and differs by up to a few
         per cent in single features; OpenVINO only.
-    batch_size : int, default=8
+    batch_size : int, default=None
         Images that go through the network at a time; it changes speed and memory, not features.
+        None is 2 with OpenVINO, which runs several batches at a time, and 32 with Keras.
     cache : bool, path or FeatureStore, default=True
         Where feature rows are kept, so that an image is encoded once and not once a fold, candidate
         and run: True is the folder ``HYBRIDUS_CACHE``, else the user's cache folder; a path another
@@ -110,7 +111,7 @@ class DeepFeatureExtractor(TransformerMixin, BaseEstimator):
         "resize": [StrOptions({"stretch", "pad"})],
         "engine": [StrOptions({"auto", "keras", "openvino"})],
         "precision": [StrOptions({"float32", "bfloat16"})],
-        "batch_size": [Interval(Integral, 1, None, closed="left")],
+        "batch_size": [None, Interval(Integral, 1, None, closed="left")],
         "cache": ["boolean", str, os.PathLike, FeatureStore],
         "verbose": ["verbose"],
     }
@@ -127,7 +128,7 @@ class DeepFeatureExtractor(TransformerMixin, BaseEstimator):
         resize: Resize = "stretch",
         engine: EngineChoice = "auto",
         precision: Literal["float32", "bfloat16"] = "float32",
-        batch_size: int = 8,
+        batch_size: int | None = None,
         cache: bool | str | os.PathLike | FeatureStore = True,
         verbose: int = 0,
     ) -> None:
@@ -208,17 +209,15 @@ class DeepFeatureExtractor(TransformerMixin, BaseEstimator):
         if self.verbose:
             indices = _progress(indices, len(images), f"{frozen.spec.name} features")
 
-        def encode(prepared: Iterable[NDArray]) -> list[NDArray[np.float32]]:
-            return list(self._open().run(_batches(prepared, self.batch_size)))
+        def encode(prepared: Iterable[NDArray]) -> Iterator[NDArray[np.float32]]:
+            engine = self._open()
+            return engine.run(_batches(prepared, engine.batch_size))
 
         if (store := self._store()) is not None:
-            return np.concatenate(list(_stored_rows(store, images, indices, frozen, encode)))
-        prepared = map_ahead(
-            lambda i: resize_image(images[i], frozen.image_size, resize=frozen.resize),
-            indices,
-            n_threads=n_threads(),
-        )
-        return np.concatenate(encode(prepared))
+            parts = _stored_rows(store, images, indices, frozen, encode)
+        else:
+            parts = encode(map_ahead(_preparer(images, frozen), indices, n_threads=n_threads()))
+        return _stack(parts, len(images))
 
     def get_feature_names_out(self, input_features: Any = None) -> NDArray[np.object_]:
         """Names of the features: encoder, layer, pooling and number.
@@ -277,10 +276,25 @@ class DeepFeatureExtractor(TransformerMixin, BaseEstimator):
         return tags
 
 
+def _preparer(images: Images, frozen: FrozenEncoder) -> Callable[[int], NDArray]:
+    return lambda i: resize_image(images[i], frozen.image_size, resize=frozen.resize)
+
+
 def _batches(prepared: Iterable[NDArray], batch_size: int) -> Iterator[NDArray]:
     prepared = iter(prepared)
     while batch := list(itertools.islice(prepared, batch_size)):
         yield widen(batch)
+
+
+def _stack(parts: Iterable[NDArray[np.float32]], n_rows: int) -> NDArray[np.float32]:
+    """Put rows under one another, in one array from the start: they may be many."""
+    stacked, done = np.empty((0, 0), np.float32), 0
+    for part in parts:
+        if not done:
+            stacked = np.empty((n_rows, part.shape[1]), np.float32)
+        stacked[done : done + len(part)] = part
+        done += len(part)
+    return stacked
 
 
 def _stored_rows(
@@ -288,7 +302,7 @@ def _stored_rows(
     images: Images,
     indices: Iterable[int],
     frozen: FrozenEncoder,
-    encode: Callable[[Iterable[NDArray]], list[NDArray[np.float32]]],
+    encode: Callable[[Iterable[NDArray]], Iterator[NDArray[np.float32]]],
 ) -> Iterator[NDArray[np.float32]]:
     """Look rows up by the content of the images, and encode and keep those that are missing.
 
@@ -300,8 +314,7 @@ def _stored_rows(
     noted = store.recall_files([stamp for stamp in stamps if stamp])
     known = dict(zip((i for i, stamp in enumerate(stamps) if stamp), noted, strict=True))
 
-    def prepare(i: int) -> NDArray:
-        return resize_image(images[i], frozen.image_size, resize=frozen.resize)
+    prepare = _preparer(images, frozen)
 
     def load(i: int) -> tuple[int, bytes, NDArray | None]:
         if (key := known.get(i)) is not None:
@@ -326,7 +339,7 @@ def _stored_rows(
                 missing,
                 n_threads=n_threads() if any(item[2] is None for item in missing) else 1,
             )
-            return np.concatenate(encode(prepared))
+            return _stack(encode(prepared), len(missing))
 
         yield store.rows(frozen.fingerprint, [key for _, key, _ in chunk], encode_missing)
 

@@ -31,9 +31,7 @@ from sklearn.utils.metadata_routing import get_routing_for_object
 from hybridus.metrics import macro_ovr_auc_scorer
 
 DEFAULT_SCORING: dict[str, str | Callable[..., float]] = {
-    "accuracy": "accuracy",
-    "f1_macro": "f1_macro",
-    "balanced_accuracy": "balanced_accuracy",
+    **{name: name for name in ("accuracy", "f1_macro", "balanced_accuracy")},
     "macro_ovr_auc": macro_ovr_auc_scorer,
 }
 
@@ -145,8 +143,7 @@ def score_folds(
     pandas.DataFrame
         Columns ``model``, ``repeat``, ``fold``, ``n_train``, ``n_test``, ``test_set`` (checksum of
         the tested indices), one for each metric, ``fit_seconds``, ``score_seconds`` and
-        ``best_params`` (JSON; what a search chose on the training part of the fold, empty for a
-        model that is no search). ``attrs["split"]`` says in words how the samples were split.
+        ``best_params`` (what a search chose in the fold, as JSON; empty for other models).
 
     Examples
     --------
@@ -163,9 +160,8 @@ def score_folds(
         raise ValueError("models is empty: give at least one, such as {'svm': SVC()}")
     check_consistent_length(X, y)
     split = _say_split(groups)
-    folds = repeated_folds(
-        y, groups, n_splits=n_splits, n_repeats=n_repeats, random_state=random_state
-    )
+    settings = {"n_splits": n_splits, "n_repeats": n_repeats, "random_state": random_state}
+    folds = repeated_folds(y, groups, **settings)
     target = np.asarray(y)
     codes = _group_codes(groups, target)
     scorers = _named_scorers(scoring)
@@ -318,9 +314,9 @@ def compare(
     >>> table.attrs["split"]
     'StratifiedKFold, samples taken as independent'
     """
-    split: dict[str, Any] = {"n_splits": n_splits, "n_repeats": n_repeats}
+    split: dict[str, Any] = {"n_splits": n_splits, "n_repeats": n_repeats, "groups": groups}
     split["random_state"] = random_state
-    folds = score_folds(models, X, y, groups=groups, scoring=scoring, n_jobs=n_jobs, **split)
+    folds = score_folds(models, X, y, scoring=scoring, n_jobs=n_jobs, **split)
     table = summarize(folds)
     # Plain records: pandas copies and compares attrs, which data frames do not survive.
     table.attrs["folds"] = folds.to_dict("records")
@@ -362,13 +358,11 @@ def corrected_t_test(differences: ArrayLike, *, test_share: float) -> float:
         raise ValueError(f"{n_folds} differences given: expected those of two folds or more")
     error = np.sqrt((1 / n_folds + test_share) * values.var(ddof=1))
     if error == 0:
-        return 1.0 if values[0] == 0 else 0.0
+        return float(values[0] == 0)
     return float(2 * student_t.sf(abs(values.mean()) / error, df=n_folds - 1))
 
 
-def fit_with_groups(
-    model: BaseEstimator, X: Any, y: ArrayLike, groups: ArrayLike | None
-) -> BaseEstimator:
+def fit_with_groups(model: Any, X: Any, y: ArrayLike, groups: ArrayLike | None) -> Any:
     """Fit `model` on all samples and return it; `groups` reach what asks for them.
 
     The parameters and the routing are those of `compare`; with None no groups are handed on.
@@ -413,7 +407,7 @@ def _groups_for_fit(model: BaseEstimator, groups: ArrayLike | None) -> tuple[boo
 
 
 def _say_split(groups: ArrayLike | str | None) -> str:
-    """Say how the samples are split, with a warning where nobody thought of groups."""
+    """Say how samples are split, with a warning where nobody thought of groups."""
     if isinstance(groups, str):
         return "StratifiedKFold, samples taken as independent"
     if groups is not None:

@@ -147,6 +147,9 @@ def test_models_are_the_hybrids_of_the_reported_research():
     assert (fusion.head, fusion.layers) == ("logreg", "multi")
 
 
+SMALL = {"weights": "random", "image_size": 64, "cache": False}
+
+
 def test_each_model_is_a_search_whose_inner_folds_know_the_groups():
     images, target = np.zeros((4, 8, 8)), np.array([0, 0, 1, 1])
     grouped = reading.Data(images, target, ["a", "b"], "x", groups=np.arange(4))
@@ -157,17 +160,17 @@ def test_each_model_is_a_search_whose_inner_folds_know_the_groups():
         "fusion-logreg": {"head__C": [0.001, 0.003, 0.01, 0.1]},
     }
     for name, grid in grids.items():
-        search = command._search(command.RECIPES[name], grouped, "random", 64, 7)
+        search = command._search(command.RECIPES[name], grouped, SMALL, 7)
         assert isinstance(search.cv, StratifiedGroupKFold)
         assert (search.cv.n_splits, search.cv.random_state) == (3, 7)
         assert search.param_grid == grid
         assert search.estimator.get_params()["head__random_state"] == 7
-        search = command._search(command.RECIPES[name], free, "random", 64, 7)
+        search = command._search(command.RECIPES[name], free, SMALL, 7)
         assert isinstance(search.cv, StratifiedKFold)
     parts = search.estimator.get_params()["features"].transformer_list
     for name, extractor in parts:
         assert (extractor.encoder, extractor.layers) == (name, "multi")
-        assert (extractor.weights, extractor.image_size) == ("random", 64)
+        assert {key: getattr(extractor, key) for key in SMALL} == SMALL
 
 
 def test_without_data_phantoms_are_compared_and_said_to_be_such(light):

@@ -61,13 +61,13 @@ class TestRows:
         order = np.array([3, 1, 1, 5, 0])
         for batch_size in (1, 4, 64):
             rows = extractor(batch_size=batch_size).fit_transform(images[order])
-            np.testing.assert_allclose(rows, expected[order], rtol=1e-5, atol=1e-6)
+            np.testing.assert_allclose(rows, expected[order], rtol=1e-4, atol=1e-8)
 
     def test_ragged_and_float_images_mix(self, images):
         mixed = [images[0], images[1][:30, :30], images[2] / 300]
         rows = extractor().fit_transform(mixed)
         alone = np.vstack([extractor().fit_transform([image]) for image in mixed])
-        np.testing.assert_allclose(rows, alone, rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(rows, alone, rtol=1e-4, atol=1e-8)
 
     def test_read_only_memory_maps_are_left_alone(self, images, tmp_path):
         joblib.dump(images, tmp_path / "images.joblib")
@@ -79,7 +79,7 @@ class TestRows:
         stretched, padded = (
             extractor(resize=resize).fit_transform(images) for resize in ("stretch", "pad")
         )
-        assert np.abs(stretched - padded).max() > 0.01
+        assert np.abs(stretched - padded).max() > 0.2 * np.abs(padded).max()
 
     def test_real_scans_with_real_weights_equal_plain_keras(self, busi_folder, real_weights):
         from hybridus._keras import keras
@@ -145,11 +145,11 @@ class TestStore:
         expected = extractor().fit_transform(images)
         encoded.clear()
         rows = extractor(cache=store).fit_transform(images[[0, 1, 1, 2]])
-        np.testing.assert_allclose(rows, expected[[0, 1, 1, 2]], rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(rows, expected[[0, 1, 1, 2]], rtol=1e-4, atol=1e-8)
         assert encoded["images"] == 3
         for X in (paths, list(images), images / 255, np.repeat(images[..., None], 3, axis=-1)):
             rows = extractor(cache=FeatureStore(store), batch_size=2).fit_transform(X)
-            np.testing.assert_allclose(rows, expected, rtol=1e-5, atol=1e-6)
+            np.testing.assert_allclose(rows, expected, rtol=1e-4, atol=1e-8)
             assert encoded["images"] == 6
 
     def test_other_settings_are_other_rows(self, images, tmp_path, encoded):

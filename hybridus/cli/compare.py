@@ -7,6 +7,9 @@ import platform
 import shlex
 import sys
 import time
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
 from importlib.metadata import version
@@ -115,6 +118,13 @@ def compare(
         ),
     ] = 1,
     seed: Annotated[int, typer.Option(min=0, help="Decides folds, heads and phantoms.")] = 0,
+    cache: Annotated[
+        bool,
+        typer.Option(
+            help="Keep feature rows on disk (`hybridus cache info`), so that each image is encoded "
+            "once. They derive from the images."
+        ),
+    ] = True,
     out: Annotated[Path, typer.Option(help="Folder for results.")] = Path("hybridus-results"),
 ) -> None:
     """Compare frozen deep features with classical heads by nested cross-validation.
@@ -123,8 +133,6 @@ def compare(
     and writes OUT/classification.csv, OUT/classification_folds.csv and the best model, refitted on
     all images, as OUT/models/NAME.joblib. For research; not a medical device.
     """
-    from threadpoolctl import threadpool_limits
-
     started = time.perf_counter()
     with user_errors():
         chosen = _chosen_models(models)
@@ -136,7 +144,8 @@ def compare(
     weights = weights or ("random" if data is None else "imagenet")
     image_size = image_size or (PHANTOM_INPUT if data is None else None)
     split: dict[str, Any] = {"n_splits": folds, "n_repeats": repeats, "random_state": seed}
-    searches = {name: _search(RECIPES[name], dataset, weights, image_size, seed) for name in chosen}
+    extractor = {"weights": weights, "image_size": image_size, "cache": cache}
+    searches = {name: _search(RECIPES[name], dataset, extractor, seed) for name in chosen}
     _tell_settings(dataset, len(chosen), split, weights, image_size)
     with user_errors():
         digest = _check_before_work(searches, dataset, split)
@@ -144,9 +153,7 @@ def compare(
 
     table_file = out / f"{_RESULT_NAMES[task]}.csv"
     folds_file = out / f"{_RESULT_NAMES[task]}_folds.csv"
-    # Heads on hundreds of rows gain nothing from threads in linear algebra, and on a busy machine
-    # two of them took thirty times as long as one. Networks have threads of their own.
-    with threadpool_limits(1, user_api="blas"):
+    with _calm():
         table = _score(searches, dataset, split, n_jobs, folds_file)
     settings = {
         "data": dataset.name,
@@ -166,7 +173,7 @@ def compare(
     _print_table(table, folds * repeats)
 
     model_file = out / "models" / f"{table.index[0]}.joblib"
-    with threadpool_limits(1, user_api="blas"):
+    with _calm():
         params = _refit(searches[table.index[0]].set_params(n_jobs=n_jobs), dataset, model_file)
     _tell_best(table, params, len(dataset.target))
     for what, file in {"table": table_file, "folds": folds_file, "model": model_file}.items():
@@ -187,9 +194,7 @@ def _chosen_models(given: list[str] | None) -> list[str]:
     return chosen
 
 
-def _search(
-    recipe: Recipe, dataset: Data, weights: str, image_size: int | None, seed: int
-) -> GridSearchCV:
+def _search(recipe: Recipe, dataset: Data, extractor: dict[str, Any], seed: int) -> GridSearchCV:
     """Build the grid search of one recipe; its inner folds keep the groups whole too."""
     from sklearn.model_selection import GridSearchCV, StratifiedGroupKFold, StratifiedKFold
 
@@ -199,9 +204,8 @@ def _search(
         recipe.encoders[0] if len(recipe.encoders) == 1 else list(recipe.encoders),
         recipe.head,
         layers=recipe.layers,
-        weights=weights,
-        image_size=image_size,
         random_state=seed,
+        **extractor,
     )
     splitter = StratifiedKFold if dataset.groups is None else StratifiedGroupKFold
     inner = splitter(INNER_FOLDS, shuffle=True, random_state=seed)
@@ -232,6 +236,22 @@ def _check_before_work(
     ):
         digest.update(key)
     return digest.hexdigest()
+
+
+@contextmanager
+def _calm() -> Iterator[None]:
+    """Fit with one thread in linear algebra, and without a warning for each head and fold.
+
+    Heads on hundreds of rows gain nothing from such threads; where other work ran beside them, two
+    took thirty times as long as one. Networks have threads of their own. A head that stops before
+    it has converged is scored as it is; nobody can turn its iterations up from here.
+    """
+    from sklearn.exceptions import ConvergenceWarning
+    from threadpoolctl import threadpool_limits
+
+    with threadpool_limits(1, user_api="blas"), warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        yield
 
 
 def _score(
@@ -310,9 +330,7 @@ def _tell_settings(
         f"{split['n_splits']} x {split['n_repeats']} outer folds"
     )
     size = "" if image_size is None else f"; network input {image_size} x {image_size} pixels"
-    untrained = (
-        ": untrained features, scores near chance are to be expected" if weights == "random" else ""
-    )
+    untrained = ": untrained features, so expect low scores" if weights == "random" else ""
     tell(f"weights  {escape(weights)}{untrained}{size}")
 
 
@@ -333,8 +351,8 @@ def _print_table(table: pd.DataFrame, n_folds: int) -> None:
     for name, row in table.iterrows():
         scores = [_mean_and_spread(row, metric) for metric in headings]
         seconds = f"{row['fit_seconds'] + row['score_seconds']:.1f}"
-        p_value = "best" if name == table.index[0] else f"{row['p_value']:.2f}"
-        grid.add_row(str(name), *scores, seconds, p_value)
+        p_value = "<.01" if row["p_value"] < 0.01 else f"{row['p_value']:.2f}".replace("0.", ".")
+        grid.add_row(str(name), *scores, seconds, "best" if name == table.index[0] else p_value)
     SCREEN.print(grid)
     SCREEN.print()
     tell(

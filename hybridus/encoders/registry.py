@@ -36,7 +36,10 @@ PREPROCESSING: Mapping[str, Preprocessing] = {
 
 @dataclass(frozen=True)
 class EncoderSpec:
-    """An encoder as data; see `register_encoder` for the fields."""
+    """An encoder as data; see `register_encoder` for the fields.
+
+    `bundled` is the digest of the weights that ship with hybridus, None where there are none.
+    """
 
     name: str
     builder: str | Callable[..., Any]

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hybridus._environment import keras_home, weight_folders
-from hybridus.encoders.registry import EncoderSpec
+from hybridus.encoders.registry import EncoderSpec, get_encoder, list_encoders
 
 # Layer name -> its variables, by name (safetensors) or in Keras's order (HDF5).
 LayerWeights = Mapping[str, Mapping[str, NDArray] | list[NDArray]]
@@ -57,7 +57,7 @@ def locate_weights(spec: EncoderSpec, weights: str | os.PathLike) -> WeightsSour
     if weights == "random":
         return WeightsSource(None, f"random:glorot:{_RANDOM_SEED}")
     if weights == "bundled":
-        return _source(_bundled(spec))
+        return _bundled(spec)
     if weights == "imagenet":
         return _source(_imagenet(spec))
     path = Path(weights).expanduser()
@@ -117,13 +117,25 @@ def _file_digest(path: str, size: int, mtime_ns: int) -> str:
         return "sha256:" + hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _bundled(spec: EncoderSpec) -> Path:
+def _bundled(spec: EncoderSpec) -> WeightsSource:
     if spec.bundled is None:
+        shipped = [name for name in list_encoders() if get_encoder(name).bundled]
         raise WeightsNotFoundError(
-            f"no weights for {spec.name!r} ship with hybridus. Ways out: weights='imagenet', "
-            "weights='random' (untrained, works offline), or weights=PATH"
+            f"no weights for {spec.name!r} ship with hybridus"
+            + (f", only for {', '.join(shipped)}" if shipped else "")
+            + ". Ways out: weights='imagenet', weights='random' (untrained, works offline), or "
+            "weights=PATH"
         )
-    return Path(__file__).parent / spec.bundled
+    path = Path(__file__).parent / f"{spec.name}.safetensors"
+    if not path.is_file():
+        raise WeightsNotFoundError(f"{str(path)!r} is missing: install hybridus again")
+    source = _source(path)
+    if source.digest != spec.bundled:
+        raise ValueError(
+            f"{str(path)!r} is damaged: it has digest {source.digest}, expected {spec.bundled}; "
+            "install hybridus again"
+        )
+    return source
 
 
 def _imagenet(spec: EncoderSpec) -> Path:
