@@ -18,18 +18,18 @@ def count_encodes(file: str | os.PathLike) -> int:
     return sum(map(int, path.read_text().split())) if path.exists() else 0
 
 
-def note_encodes(n_images: int) -> None:
-    """Append to the file that the environment names; safe for several processes."""
-    if file := os.environ.get("HYBRIDUS_BENCHMARK_ENCODES"):
-        with open(file, "a") as notes:
-            notes.write(f"{n_images}\n")
+def note_encodes(file: str, n_images: int) -> None:
+    """Append to a file; safe for several processes."""
+    with open(file, "a") as notes:
+        notes.write(f"{n_images}\n")
 
 
 class KerasFeatures(TransformerMixin, BaseEstimator):
     """MobileNetV2 by Keras's `predict`, on image files; nothing is kept between calls."""
 
-    def __init__(self, weights: str = ""):
+    def __init__(self, weights: str = "", notes: str = os.devnull):
         self.weights = weights
+        self.notes = notes
 
     def fit(self, X, y=None):
         return self
@@ -51,7 +51,7 @@ class KerasFeatures(TransformerMixin, BaseEstimator):
             for layer in _network.layers:
                 for variable in layer.weights:
                     variable.assign(stored[f"{layer.name}/{variable.name}"])
-        note_encodes(len(X))
+        note_encodes(self.notes, len(X))
         pixels = np.empty((len(X), 224, 224, 3), np.float32)
         for row, path in zip(pixels, X, strict=True):
             picture = Image.open(path).convert("RGB").resize((224, 224), Image.Resampling.BILINEAR)
@@ -60,18 +60,19 @@ class KerasFeatures(TransformerMixin, BaseEstimator):
 
 
 class _Counting:
-    def __init__(self, engine):
+    def __init__(self, engine, notes):
         self._engine = engine
+        self._notes = notes
         self.batch_size = engine.batch_size
 
     def run(self, batches):
         for rows in self._engine.run(batches):
-            note_encodes(len(rows))
+            note_encodes(self._notes, len(rows))
             yield rows
 
 
 class CountedFeatures(DeepFeatureExtractor):
-    """`DeepFeatureExtractor` that notes how many images it encodes."""
+    """`DeepFeatureExtractor` that notes beside its store how many images it encodes."""
 
     def _open(self):
-        return _Counting(super()._open())
+        return _Counting(super()._open(), f"{self.cache}.encodes")

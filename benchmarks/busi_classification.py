@@ -75,7 +75,8 @@ def models() -> dict:
         "resnet50, multi, svm": hybrid("resnet50", layers="multi"),
         "resnet50, multi avgmax, svm": hybrid("resnet50", layers="multi", pooling="avgmax"),
         "fusion, multi, logreg": fusion(),
-        "fusion, multi avgmax, logreg": fusion(pooling="avgmax"),
+        "mobilenet_v2, last, svm, bfloat16": hybrid("mobilenet_v2", precision="bfloat16"),
+        "fusion, multi, logreg, bfloat16": fusion(precision="bfloat16"),
         "fusion, multi, logreg, C nested": nested(fusion(), {"head__C": [0.003, 0.01, 0.03]}),
     }
 

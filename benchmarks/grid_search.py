@@ -44,13 +44,15 @@ class Bench:
         )
         splitter = StratifiedGroupKFold(N_FOLDS, shuffle=True, random_state=0)
         self.folds = list(splitter.split(self.busi.images, self.busi.target, self.busi.groups))
-        self._runs = 0
 
     def search(self, pipeline, X, *, n_jobs=1, grid=None, folds=None, refit=True) -> tuple:
         """Seconds and encodes of one search."""
-        self._runs += 1
-        notes = self.folder / f"encodes-{self._runs}"
-        os.environ["HYBRIDUS_BENCHMARK_ENCODES"] = str(notes)
+        features = pipeline.named_steps.get("features")
+        if isinstance(features, CountedFeatures):
+            notes = f"{features.cache}.encodes"
+        else:
+            notes = getattr(features, "notes", os.devnull)
+        before = count_encodes(notes)
         search = GridSearchCV(
             pipeline,
             grid or GRID,
@@ -61,7 +63,7 @@ class Bench:
         )
         started = time.perf_counter()
         search.fit(X, self.busi.target)
-        return time.perf_counter() - started, count_encodes(notes), search
+        return time.perf_counter() - started, count_encodes(notes) - before, search
 
 
 def warm_up(bench: Bench) -> None:
@@ -135,7 +137,8 @@ def main() -> None:
 
         weights = os.environ["HYBRIDUS_WEIGHTS"] + "/mobilenet_v2.safetensors"
         few = {"head__C": [1.0, 10.0]}
-        keras = Pipeline(steps(KerasFeatures(weights)))
+        notes = str(bench.folder / "keras.encodes")
+        keras = Pipeline(steps(KerasFeatures(weights, notes)))
         keras["features"].transform(paths[:32])  # builds and traces
         seconds, encodes, _ = bench.search(
             keras, paths, grid={"head__C": [1.0]}, folds=bench.folds[:2], refit=False
@@ -150,7 +153,7 @@ def main() -> None:
                 "encodes": encodes // 2 * fits + n,
             }
         )
-        memory = Pipeline(steps(KerasFeatures(weights)), memory=str(bench.folder / "memory"))
+        memory = Pipeline(steps(KerasFeatures(weights, notes)), memory=str(bench.folder / "memory"))
         seconds, encodes, _ = bench.search(memory, paths, grid=few, refit=False)
         # fit_transform of a fold is kept; its test part is encoded anew for every candidate.
         all_encodes = sum(len(a) for a, _ in bench.folds)

@@ -285,7 +285,6 @@ class Run:
                 mean = {k: np.mean([loss[k] for loss in losses]).round(4) for k in losses[0]}
                 LOG.info("step %d, %.0f s: %s", self.step, self.seconds, json.dumps(mean))
                 losses = []
-            if self.step % every == 0:
                 self.save()
             if self.step % (5 * every) == 0:
                 self.report()

@@ -22,7 +22,8 @@ from hybridus.feature_store import FeatureStore, FileStamp
 from hybridus.images import Images, content_key, validate_images
 from hybridus.resizing import Resize, map_ahead, resize_image, widen
 
-_CHUNK = 256  # images that are looked up, and held as resized pixels, at a time
+_CHUNK = 512  # images that are looked up, and held as resized pixels, at a time
+_CLAIM = 128  # images that one of several processes takes upon itself at first
 
 # The parameters that decide a row; a change of one of them after `fit` asks for a new `fit`.
 _DECIDING = ("encoder", "weights", "layers", "pooling", "image_size", "resize", "precision")
@@ -325,7 +326,9 @@ def _stored_rows(
             return i, key, None
         return i, key, resize_image(image, frozen.image_size, resize=frozen.resize)
 
-    loaded = map_ahead(load, indices, n_threads=n_threads(), ahead=_CHUNK)
+    # Threads are for decoding: they cost more than a digest, or a key that is known.
+    threads = n_threads() if None in known.values() else 1
+    loaded = map_ahead(load, indices, n_threads=threads, ahead=_CHUNK)
     while chunk := list(itertools.islice(loaded, _CHUNK)):
         fresh = [(stamps[i], key) for i, key, pixels in chunk if pixels is not None and stamps[i]]
         store.remember_files([stamp for stamp, _ in fresh if stamp], [key for _, key in fresh])
@@ -341,7 +344,8 @@ def _stored_rows(
             )
             return _stack(encode(prepared), len(missing))
 
-        yield store.rows(frozen.fingerprint, [key for _, key, _ in chunk], encode_missing)
+        keys = [key for _, key, _ in chunk]
+        yield store.rows(frozen.fingerprint, keys, encode_missing, chunk_size=_CLAIM)
 
 
 def _stamp(path: str) -> FileStamp | None:

@@ -129,7 +129,8 @@ class OpenVINOEngine:
         self._frozen = frozen
         self.batch_size = batch_size
         self._lock = threading.Lock()
-        self._compiled: dict[tuple[int, str], Any] = {}
+        self._compiled: dict[tuple[int, str], tuple[Any, list[Any]]] = {}
+        self._most_pending = n_threads()  # one a stream
 
     @functools.cached_property
     def _model(self) -> Any:
@@ -138,41 +139,37 @@ class OpenVINOEngine:
     @property
     def widths(self) -> list[int]:
         """Features of each tap."""
-        model = next(iter(self._compiled.values()), None) or self._model
+        model = next((compiled for compiled, _ in self._compiled.values()), None) or self._model
         return [int(output.get_partial_shape()[1].get_length()) for output in model.outputs]
 
     def run(self, batches: Iterable[NDArray]) -> Iterator[NDArray[np.float32]]:
         """Yield the rows of each batch, several batches under way at a time."""
-        free: dict[tuple[int, str], list[Any]] = {}
-        pending: deque[tuple[tuple[int, str], Any, int]] = deque()
+        pending: deque[tuple[list[Any], Any, int]] = deque()
         for batch in batches:
             size = 1 if len(batch) == 1 else self.batch_size
-            key = (size, batch.dtype.name)
-            if key not in free:
-                compiled = self._compile(size, batch.dtype)
-                wanted = compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS")
-                free[key] = [compiled.create_infer_request() for _ in range(wanted)]
-            while not free[key]:
-                yield self._collect(pending.popleft(), free)
-            request = free[key].pop()
+            compiled, idle = self._compile(size, batch.dtype)
+            while len(pending) >= self._most_pending:
+                yield self._collect(pending.popleft())
+            request = idle.pop() if idle else compiled.create_infer_request()
             request.start_async({0: _pad(batch, size)}, share_inputs=False)
-            pending.append((key, request, len(batch)))
+            pending.append((idle, request, len(batch)))
         while pending:
-            yield self._collect(pending.popleft(), free)
+            yield self._collect(pending.popleft())
 
     @staticmethod
-    def _collect(started: tuple[Any, Any, int], free: Any) -> NDArray[np.float32]:
-        key, request, n_images = started
+    def _collect(started: tuple[list[Any], Any, int]) -> NDArray[np.float32]:
+        idle, request, n_images = started
         request.wait()
         rows = np.concatenate([output.data[:n_images] for output in request.output_tensors], axis=1)
-        free[key].append(request)
+        idle.append(request)
         return rows
 
-    def _compile(self, size: int, dtype: Any) -> Any:
+    def _compile(self, size: int, dtype: Any) -> tuple[Any, list[Any]]:
+        """Return the network compiled for batches of one size and type, and its idle requests."""
         key = (size, dtype.name)
         with self._lock:
             if key not in self._compiled:
-                self._compiled[key] = self._recall_or_compile(size, dtype)
+                self._compiled[key] = self._recall_or_compile(size, dtype), []
             return self._compiled[key]
 
     def _recall_or_compile(self, size: int, dtype: Any) -> Any:
