@@ -9,6 +9,7 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import skimage
@@ -101,7 +102,7 @@ def _draw_phantoms(n_images: int, rng: np.random.Generator) -> Iterator[tuple[ND
     for image, mask, label in zip(made.images, made.masks, made.target, strict=True):
         planes = [image, *(np.uint8(254) * (mask & (label == lesion)) for lesion in (1, 2))]
         for _ in range(2):
-            window, *lesions = _crop(rng, planes, rng.integers(SIZE, PHANTOM_SIZE + 33))
+            window, *lesions = _crop(rng, planes, int(rng.integers(SIZE, PHANTOM_SIZE + 33)))
             places = np.stack([_pooled(plane, GRID) for plane in lesions], axis=-1)
             yield _expose(rng, window), places.astype(np.uint8)
 
@@ -129,7 +130,7 @@ def _photograph_crop(rng: np.random.Generator, image: NDArray) -> NDArray:
     height, width = image.shape[:2]
     side = round(math.exp(rng.uniform(math.log(72), math.log(min(height, width)))))
     top, left = rng.integers(0, height - side + 1), rng.integers(0, width - side + 1)
-    crop = np.rot90(image[top : top + side, left : left + side], rng.integers(4))
+    crop = np.rot90(image[top : top + side, left : left + side], int(rng.integers(4)))
     crop = resize_image(np.ascontiguousarray(crop), (SIZE, SIZE))
     if crop.ndim == 3 and rng.random() < 0.5:
         crop = np.asarray(crop @ rng.dirichlet([4, 4, 4]), dtype=np.uint8)
@@ -277,7 +278,7 @@ class Directions:
 def learn_directions(images: NDArray[np.uint8], file: Path) -> list[Directions]:
     """Principal directions of all targets; kept in a file, so that a resumed run has the same."""
     if not file.exists():
-        content = {}
+        content: dict[str, Any] = {}
         for teacher, chosen in _by_teacher():
             maps = [list(part) for part in zip(*run_teacher(teacher, chosen, images), strict=True)]
             for target, parts in zip(chosen, maps, strict=True):

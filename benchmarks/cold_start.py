@@ -65,6 +65,7 @@ def main() -> None:
         features = {
             "ours": DeepFeatureExtractor("mobilenet_v2", cache=f"{folder}/store"),
             "ours, no store": DeepFeatureExtractor("mobilenet_v2", cache=False),
+            "bundled": DeepFeatureExtractor("mobilenet_v2_0.35", weights="bundled", cache=False),
             "keras": KerasFeatures(weights),
         }
         files = {}
@@ -76,6 +77,7 @@ def main() -> None:
         ways = {
             "ours, row in the store": ("ours", known),
             "ours, network on disk": ("ours, no store", new),
+            "ours, bundled encoder, network on disk": ("bundled", new),
             "joblib pipeline with Keras": ("keras", known),
         }
         for name, image in ways.values():

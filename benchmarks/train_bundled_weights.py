@@ -6,8 +6,8 @@ several layers at every place, and trains the student to predict them. The stude
 random numbers. Everything is kept in FOLDER: a run that was stopped goes on where it was, and a
 run that is done writes ``mobilenet_v2_0.35.safetensors`` there. What it did is in ``train.log``.
 
-Time is counted as processor time, so that pauses cost nothing: about 25 ms an image of the pool
-and 11 ms an image and epoch.
+Time is counted as processor time, so that pauses cost nothing: about 30 ms an image of the pool,
+and 0.14 s a step at first to 0.25 s in the end. BUSI is never read.
 """
 
 import argparse
@@ -74,9 +74,10 @@ def make_pool(folder: Path, settings: dict[str, Any]) -> tuple[list[Path], Path]
             held_out=first,
         )
         said = teach(images, directions)
-        content = {"images": images, "lesions": lesions, "sources": sources}
+        content: dict[str, Any] = {"images": images, "lesions": lesions, "sources": sources}
+        content |= {f"grid{grid}": values for grid, values in said.items()}
         with replacing(file) as temporary:
-            np.savez(temporary, **content, **{f"grid{g}": values for g, values in said.items()})
+            np.savez(temporary, **content)
         LOG.info("%s: %d images, %.0f s", file.name, len(images), time.process_time() - started)
     return shards, folder / "held-out.npz"
 
@@ -236,7 +237,7 @@ class Run:
 
     def save(self) -> None:
         """Keep the state."""
-        values = {f"v{k:04d}": np.asarray(v) for k, v in enumerate(self.variables)}
+        values: dict[str, Any] = {f"v{k:04d}": np.asarray(v) for k, v in enumerate(self.variables)}
         with replacing(self.checkpoint) as temporary:
             np.savez(temporary, step=self.step, seconds=self.seconds, **values)
 

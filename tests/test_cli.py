@@ -135,13 +135,16 @@ def test_python_dash_m_is_the_same_command():
 
 
 def test_models_are_the_hybrids_of_the_reported_research():
-    assert list(command.RECIPES) == [
+    assert command.DEFAULT_MODELS == [
         "mobilenet_v2-svm",
         "mobilenet_v2-mlp",
         "vgg16-svm",
         "vgg16-mlp",
         "fusion-logreg",
     ]
+    for name in command.OFFLINE_MODELS:
+        assert command.RECIPES[name].encoders == ("mobilenet_v2_0.35",)
+    assert sorted(command.DEFAULT_MODELS + command.OFFLINE_MODELS) == sorted(command.RECIPES)
     fusion = command.RECIPES["fusion-logreg"]
     assert set(fusion.encoders) == {"vgg16", "mobilenet_v2", "resnet50"}
     assert (fusion.head, fusion.layers) == ("logreg", "multi")
@@ -178,14 +181,13 @@ def test_without_data_phantoms_are_compared_and_said_to_be_such(light):
     assert result.exit_code == 0, result.output
     assert "simulated phantoms: 36 images; normal (0) 11, malignant (1) 13" in result.stdout
     assert "No DATA given. Phantoms are independent of one another: no groups" in result.stdout
-    assert "weights  random: untrained features" in result.stdout
-    assert "network input 96 x 96 pixels" in result.stdout
+    assert "weights  bundled; network input" in result.stdout
     assert "nested estimate" in result.stdout
-    assert "It is the best of 5, and so slightly optimistic" in result.stdout
+    assert "It is the best of 3, and so slightly optimistic" in result.stdout
     assert "Not a medical device" in result.stdout
     assert result.stderr == ""
     table = pd.read_csv("hybridus-results/classification.csv")
-    assert sorted(table["model"]) == sorted(command.RECIPES)
+    assert sorted(table["model"]) == sorted(command.OFFLINE_MODELS)
     assert table["accuracy_mean"].is_monotonic_decreasing
     for name in table["model"]:
         assert name in result.stdout
@@ -382,13 +384,14 @@ def test_the_seed_decides_the_scores_and_processes_do_not(light, scans):
 def test_a_small_real_network_end_to_end(monkeypatch):
     recipe = command.Recipe(("mobilenet_v2_0.35",), "logreg")
     monkeypatch.setattr(command, "RECIPES", {"tiny": recipe})
+    monkeypatch.setattr(command, "OFFLINE_MODELS", ["tiny"])
     monkeypatch.setattr(command, "GRIDS", {"logreg": {"head__C": [0.003, 0.03]}})
     monkeypatch.setattr(reading, "N_PHANTOMS", 30)
     result = run("--folds", 2, "--image-size", 32)
     assert result.exit_code == 0, result.output
     assert "network input 32 x 32 pixels" in result.stdout
     table = pd.read_csv("hybridus-results/classification.csv")
-    assert table["weights"].tolist() == ["random"]
+    assert table["weights"].tolist() == ["bundled"]
     assert table["image_size"].tolist() == [32]
     assert 0.1 < table["accuracy_mean"].item() < 0.9
     model = joblib.load("hybridus-results/models/tiny.joblib")

@@ -44,11 +44,7 @@ EXPECTED_FAILURES = {
         "check_decision_proba_consistency": "the check ignores the tag positive_only and sends "
         "negative values, which are no image",
     },
-    "MLPClassifier": {
-        **_PIPELINE,
-        "check_classifiers_multilabel_output_format_predict_proba": "the check wants probabilities "
-        "below 1; those of a confident MLP round to 1.0",
-    },
+    "MLPClassifier": _PIPELINE,
 }
 
 

@@ -250,6 +250,15 @@ class TestWeights:
         monkeypatch.setattr(registry.EncoderSpec, "download", download)
         assert locate_weights(get_encoder("vgg16"), "imagenet").path == cached
 
+    def test_bundled_weights_need_nothing_else_and_are_checked(self, no_weights, monkeypatch):
+        source = locate_weights(get_encoder(SMALL), "bundled")
+        assert source.digest == get_encoder(SMALL).bundled
+        with pytest.raises(WeightsNotFoundError, match="weights='bundled' ships with hybridus"):
+            locate_weights(get_encoder(SMALL), "imagenet")
+        other = dataclasses.replace(get_encoder(SMALL), bundled="sha256:other")
+        with pytest.raises(ValueError, match="is damaged: it has digest"):
+            locate_weights(other, "bundled")
+
     @pytest.mark.parametrize("weights", ["imagnet", "weights/none.h5"])
     def test_a_path_that_does_not_exist_is_an_error(self, weights):
         with pytest.raises(WeightsNotFoundError, match="no such file exists"):
@@ -289,6 +298,19 @@ class TestEngines:
         )
         scale = np.abs(keras_rows).max()
         assert np.abs(keras_rows - openvino_rows).max() < 1e-4 * scale
+
+    @pytest.mark.parametrize("encoder", list_encoders())
+    def test_openvino_equals_keras_with_real_weights(self, encoder, real_weights, pixels):
+        keras_rows, openvino_rows = (
+            rows_of(
+                open_engine(
+                    frozen_encoder(encoder, weights="imagenet", engine=engine), batch_size=4
+                ),
+                pixels,
+            )
+            for engine in ("keras", "openvino")
+        )
+        assert np.abs(keras_rows - openvino_rows).max() < 1e-4 * np.abs(keras_rows).max()
 
     def test_rows_do_not_depend_on_the_batch(self, pixels):
         for engine_class in (KerasEngine, OpenVINOEngine):

@@ -294,7 +294,11 @@ class TestEstimator:
             ({"pooling": "mean"}, InvalidParameterError, "pooling"),
             ({"image_size": 0}, InvalidParameterError, "image_size"),
             ({"batch_size": 0}, InvalidParameterError, "batch_size"),
-            ({"weights": "bundled"}, WeightsNotFoundError, "no weights .* ship"),
+            (
+                {"encoder": "vgg16", "weights": "bundled"},
+                WeightsNotFoundError,
+                "no weights for 'vgg16' ship with hybridus, only for mobilenet_v2_0.35",
+            ),
             ({"weights": "/no/such/file.h5"}, WeightsNotFoundError, "no such file"),
         ],
     )

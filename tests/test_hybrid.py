@@ -6,6 +6,7 @@ import sys
 import joblib
 import numpy as np
 import pytest
+from joblib.externals.loky import get_reusable_executor
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.linear_model import Ridge
 from sklearn.model_selection import GridSearchCV
@@ -13,7 +14,7 @@ from sklearn.pipeline import Pipeline
 
 from hybridus import make_hybrid_classifier
 
-SMALL = {"weights": "random", "layers": ["block_3_expand_relu"], "image_size": 32}
+SMALL = {"weights": "bundled", "layers": ["block_3_expand_relu"], "image_size": 32}
 
 
 @pytest.fixture(scope="module")
@@ -88,6 +89,7 @@ def test_a_search_over_real_scans_in_two_workers_saves_a_model_that_travels(
     busi_folder, real_weights, tmp_path
 ):
     """Two encoders and three C with loky; the saved model predicts alike in another process."""
+    get_reusable_executor().shutdown(wait=True)  # workers of earlier tests know no weights
     paths, y = [], []
     for label, kind in enumerate(["normal", "malignant", "benign"]):
         files = [busi_folder / kind / f"{kind} ({i}).png" for i in range(1, 13)]

@@ -4,7 +4,7 @@ import fnmatch
 import importlib
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 
@@ -248,4 +248,11 @@ register_encoder(
     taps=("conv2_block3_out", "conv3_block4_out", "conv4_block6_out"),
     last="conv5_block3_out",
     keras_file="resnet50_weights_tf_dim_ordering_tf_kernels_notop.h5",
+)
+
+# Digest of mobilenet_v2_0.35.safetensors beside this file, which benchmarks.train_bundled_weights
+# made.
+_REGISTRY["mobilenet_v2_0.35"] = replace(
+    _REGISTRY["mobilenet_v2_0.35"],
+    bundled="sha256:15a9466f26040dbb34655635d4a01fdf5b6a1cf83bb1a2e04a254616a6147821",
 )

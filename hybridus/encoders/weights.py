@@ -164,7 +164,11 @@ def _imagenet(spec: EncoderSpec) -> Path:
         f"({', '.join(map(str, cached)) or 'no file name known'}); {reason}. Ways out: put a file "
         "of one of these names into a folder and name the folder in HYBRIDUS_WEIGHTS; pass "
         "weights=PATH; weights='random' (untrained) works offline"
-        + ("; weights='bundled' ships with hybridus" if spec.bundled else "")
+        + (
+            "; weights='bundled' ships with hybridus"
+            if spec.bundled
+            else "; encoder='mobilenet_v2_0.35' has weights='bundled', which ship with hybridus"
+        )
     )
 
 
