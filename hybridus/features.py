@@ -97,7 +97,7 @@ class DeepFeatureExtractor(TransformerMixin, BaseEstimator):
     >>> import numpy as np
     >>> from hybridus import DeepFeatureExtractor
     >>> images = np.random.default_rng(0).random((4, 40, 56))
-    >>> extractor = DeepFeatureExtractor("mobilenet_v2_0.35", weights="random", image_size=32)
+    >>> extractor = DeepFeatureExtractor("mobilenet_v2_0.35", weights="bundled", image_size=32)
     >>> extractor.fit_transform(images).shape
     (4, 1280)
     """

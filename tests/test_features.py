@@ -23,7 +23,7 @@ from hybridus import DeepFeatureExtractor, FeatureStore, WeightsNotFoundError
 def extractor(**changes):
     options = {
         "encoder": "mobilenet_v2_0.35",
-        "weights": "random",
+        "weights": "bundled",
         "layers": ["block_3_expand_relu", "block_1_project_BN"],
         "image_size": 32,
         "cache": False,
@@ -251,7 +251,7 @@ class TestEstimator:
         assert frame.columns[48] == "mobilenet_v2_0.35_block_1_project_BN_avg0"
 
     def test_changed_parameters_never_meet_a_stale_network(self, images):
-        fitted = extractor().fit(images)
+        fitted = extractor(weights="random").fit(images)
         fitted.set_params(encoder="mobilenet_v2", layers="last")
         with pytest.raises(NotFittedError, match="encoder, layers of this .*call fit again"):
             fitted.transform(images)
@@ -322,7 +322,7 @@ class TestEstimator:
         X = np.concatenate([images, images[::-1], 255 - images])
         y = np.repeat([0, 0, 1], 6)
         search = GridSearchCV(
-            make_pipeline(extractor(), LogisticRegression(max_iter=200)),
+            make_pipeline(extractor(weights="random"), LogisticRegression(max_iter=200)),
             [
                 {
                     "deepfeatureextractor__encoder": ["mobilenet_v2_0.35", "mobilenet_v2"],
