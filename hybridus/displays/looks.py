@@ -1,0 +1,22 @@
+"""What all displays share: colours that everyone can tell apart, and plain axes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+# From the palette of Okabe and Ito (2008), told apart by all common forms of colour vision.
+BLUE, VERMILION = "#0072B2", "#D55E00"
+# Its lighter colours, for what is drawn on dark scans.
+SKY_BLUE, YELLOW = "#56B4E9", "#F0E442"
+# Marks and frames, which are no data.
+DARK = "0.25"
+
+
+def make_plain(ax: Axes, *, grid: Literal["both", "y"] = "both") -> None:
+    """Leave the left and the bottom spine and a pale grid behind the data."""
+    ax.spines[["top", "right"]].set_visible(False)
+    ax.grid(axis=grid, color="0.92", lw=0.8)
+    ax.set_axisbelow(True)
