@@ -1,7 +1,4 @@
-"""What a score is: numbers that say how well predictions agree with the truth.
-
-Only what scikit-learn does not have, or has for probabilities alone, is written here.
-"""
+"""How well a classifier ranks: what scikit-learn measures for probabilities, for any score."""
 
 from __future__ import annotations
 
