@@ -9,7 +9,10 @@ from typing import TYPE_CHECKING, Any
 from hybridus._version import __version__
 
 if TYPE_CHECKING:
+    from hybridus.augmentation import Augmentation
+    from hybridus.classifiers import FineTunedClassifier
     from hybridus.datasets import load_busi, load_image_folder, make_breast_phantoms
+    from hybridus.displays import TrainingHistoryDisplay
     from hybridus.encoders.registry import (
         EncoderSpec,
         Preprocessing,
@@ -23,10 +26,13 @@ if TYPE_CHECKING:
     from hybridus.model_selection import compare
 
 _HOMES = {
+    "Augmentation": "hybridus.augmentation",
     "DeepFeatureExtractor": "hybridus.features",
     "EncoderSpec": "hybridus.encoders.registry",
     "FeatureStore": "hybridus.feature_store",
+    "FineTunedClassifier": "hybridus.classifiers",
     "Preprocessing": "hybridus.encoders.registry",
+    "TrainingHistoryDisplay": "hybridus.displays",
     "WeightsNotFoundError": "hybridus.encoders.weights",
     "compare": "hybridus.model_selection",
     "list_encoders": "hybridus.encoders.registry",
@@ -38,10 +44,13 @@ _HOMES = {
 }
 
 __all__ = [
+    "Augmentation",
     "DeepFeatureExtractor",
     "EncoderSpec",
     "FeatureStore",
+    "FineTunedClassifier",
     "Preprocessing",
+    "TrainingHistoryDisplay",
     "WeightsNotFoundError",
     "__version__",
     "compare",

@@ -4,6 +4,7 @@ Threads are limited before TensorFlow starts, since it reads its limits only the
 on demand.
 """
 
+import collections
 import contextlib
 import os
 import random
@@ -54,6 +55,7 @@ with contextlib.ExitStack() as _stack:
         sys.modules["matplotlib"] = None  # type: ignore[assignment]
         _stack.callback(sys.modules.pop, "matplotlib")
     import keras
+    from keras.src.backend.common import global_state  # where Keras counts names; it has no other
 
     if keras.backend.backend() == "tensorflow":
         import tensorflow as tf
@@ -63,7 +65,7 @@ with contextlib.ExitStack() as _stack:
                 tf.config.experimental.set_memory_growth(_gpu, True)
 random.setstate(_random_state)
 
-__all__ = ["accelerated", "as_float32", "keras"]
+__all__ = ["accelerated", "building", "jit_compile", "keras"]
 
 
 def accelerated() -> bool:
@@ -74,19 +76,32 @@ def accelerated() -> bool:
     return any("gpu" in device or "cuda" in device for device in keras.distribution.list_devices())
 
 
-@contextlib.contextmanager
-def as_float32() -> Iterator[None]:
-    """Build networks in float32 and channels last, whatever the user's global Keras settings say.
+def jit_compile() -> bool:
+    """Whether training is compiled by XLA: on JAX and on a GPU; it slows TensorFlow on a CPU."""
+    backend = keras.backend.backend()
+    return backend == "jax" or (backend == "tensorflow" and accelerated())
 
-    The process's random state is left as it was: Keras draws seeds for initialisers from it.
+
+@contextlib.contextmanager
+def building(policy: str = "float32") -> Iterator[None]:
+    """Build networks under a dtype policy and channels last, whatever the user's settings say.
+
+    Layers without a name of their own are numbered anew, so that they have the same names in every
+    build. The process's random state is left as it was: Keras draws seeds for initialisers from it.
     """
-    policy, layout = keras.config.dtype_policy(), keras.config.image_data_format()
+    numbers = global_state.get_global_attribute("object_name_uids")
+    global_state.set_global_attribute("object_name_uids", collections.defaultdict(int))
+    before, layout = keras.config.dtype_policy(), keras.config.image_data_format()
+    floats = keras.config.floatx()
     state = random.getstate()
-    keras.config.set_dtype_policy("float32")
+    keras.config.set_dtype_policy(policy)
+    keras.config.set_floatx("float32")
     keras.config.set_image_data_format("channels_last")
     try:
         yield
     finally:
-        keras.config.set_dtype_policy(policy)
+        keras.config.set_dtype_policy(before)
         keras.config.set_image_data_format(layout)
+        keras.config.set_floatx(floats)
+        global_state.set_global_attribute("object_name_uids", numbers)
         random.setstate(state)

@@ -18,7 +18,7 @@ from PIL import Image, ImageOps
 
 # A float image may overshoot 1 a little (bicubic resizing, contrast enhancement); far above it the
 # values are on another scale.
-_LARGEST_FLOAT = 16.0
+_LARGEST_FLOAT = 20.0
 _LONGEST_FREE_ROW = 1024
 _DECODING_ERRORS = (
     OSError,
@@ -44,6 +44,8 @@ class Images(Sequence[NDArray]):
         files and for images of different shapes.
     paths : list of str or None
         The files behind the images, None for images in memory.
+    flattened : bool
+        Whether the images came as flattened rows.
     """
 
     def __init__(
@@ -53,11 +55,13 @@ class Images(Sequence[NDArray]):
         *,
         shape: tuple[int, ...] | None = None,
         paths: list[str] | None = None,
+        flattened: bool = False,
     ) -> None:
         self._read = read
         self._n_images = n_images
         self.shape = shape
         self.paths = paths
+        self.flattened = flattened
 
     def __len__(self) -> int:
         return self._n_images
@@ -270,6 +274,7 @@ def _images_from_rows(rows: NDArray, image_shape: tuple[int, ...] | None) -> Ima
         lambda i: _canonical(rows[i].reshape(shape), f"images[{i}]", checked=True),
         len(rows),
         shape=shape,
+        flattened=True,
     )
 
 

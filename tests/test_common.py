@@ -4,8 +4,9 @@ import pytest
 from sklearn.pipeline import Pipeline
 from sklearn.utils import estimator_checks
 from sklearn.utils.estimator_checks import parametrize_with_checks
+from tiny_networks import TINY
 
-from hybridus import DeepFeatureExtractor, make_hybrid_classifier
+from hybridus import DeepFeatureExtractor, FineTunedClassifier, make_hybrid_classifier
 
 # An encoder small enough for hundreds of fits.
 FAST = {
@@ -32,6 +33,20 @@ def hybrid(head):
     return HybridPipeline(make_hybrid_classifier(head=head, random_state=0, **FAST).steps)
 
 
+def fine_tuned(trainable):
+    return FineTunedClassifier(
+        TINY,
+        weights="random",
+        trainable=trainable,
+        hidden_layer_sizes=(32,),
+        dropout_rate=0.0,
+        augmentation=None,
+        learning_rate=0.01,
+        max_epochs=20,
+        random_state=0,
+    )
+
+
 _PIPELINE = {
     "check_estimators_overwrite_params": "scikit-learn's Pipeline fits the steps it was given",
     "check_dont_overwrite_parameters": "scikit-learn's Pipeline fits the steps it was given",
@@ -45,6 +60,12 @@ EXPECTED_FAILURES = {
         "negative values, which are no image",
     },
     "MLPClassifier": _PIPELINE,
+    "FineTunedClassifier": {
+        "check_sample_weight_equivalence_on_dense_data": "an image of weight 2 stands in one batch "
+        "of an epoch, an image given twice in two",
+        "check_class_weight_classifiers": "the check ignores the tag positive_only and sends "
+        "negative values, which are no image",
+    },
 }
 
 
@@ -55,7 +76,14 @@ def expected_failures(estimator):
 
 
 @parametrize_with_checks(
-    [DeepFeatureExtractor(**FAST), hybrid("svm"), hybrid("logreg"), hybrid("mlp")],
+    [
+        DeepFeatureExtractor(**FAST),
+        hybrid("svm"),
+        hybrid("logreg"),
+        hybrid("mlp"),
+        fine_tuned("all"),
+        fine_tuned("none"),
+    ],
     expected_failed_checks=expected_failures,
     xfail_strict=True,
 )
@@ -76,4 +104,12 @@ def test_scikit_learn_checks(estimator, check):
 )
 def test_checks_that_scikit_learn_leaves_out(check):
     estimator = DeepFeatureExtractor(**FAST)
+    getattr(estimator_checks, check)(type(estimator).__name__, estimator)
+
+
+@pytest.mark.parametrize(
+    "check", ["check_param_validation", "check_dataframe_column_names_consistency"]
+)
+def test_checks_of_fine_tuned_networks_that_scikit_learn_leaves_out(check):
+    estimator = fine_tuned("none")
     getattr(estimator_checks, check)(type(estimator).__name__, estimator)

@@ -148,9 +148,9 @@ class TestWeights:
         assert (draw_weights("bn", {"gamma": (5,)})["gamma"] == 1).all()
 
     def test_every_file_format_gives_keras_own_features(self, tmp_path, pixels):
-        from hybridus._keras import as_float32, keras
+        from hybridus._keras import building, keras
 
-        with as_float32():
+        with building():
             model = keras.applications.MobileNetV2(
                 include_top=False, weights=None, alpha=0.35, input_shape=(32, 32, 3)
             )

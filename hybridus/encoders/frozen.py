@@ -23,7 +23,7 @@ class FrozenEncoder:
 
     spec: EncoderSpec
     taps: tuple[str, ...]
-    pooling: Pooling
+    pooling: Pooling | tuple[Pooling, ...]  # of all taps, or of each
     image_size: tuple[int, int]
     resize: Resize
     weights: str
@@ -103,7 +103,7 @@ def freeze(
         spec=spec,
         taps=_resolve_taps(spec, layers),
         pooling=pooling,
-        image_size=_resolve_size(spec, image_size),
+        image_size=spec.image_size if image_size is None else resolve_size(image_size),
         resize=resize,
         weights=os.fspath(weights),
         digest=digest,
@@ -131,9 +131,14 @@ def _resolve_taps(spec: EncoderSpec, layers: str | Sequence[str]) -> tuple[str, 
     return taps
 
 
-def _resolve_size(spec: EncoderSpec, image_size: Any) -> tuple[int, int]:
-    if image_size is None:
-        return spec.image_size
+def resolve_size(image_size: Any) -> tuple[int, int]:
+    """Read a number of pixels, or (height, width).
+
+    Raises
+    ------
+    ValueError
+        For anything else.
+    """
     size = (image_size, image_size) if not isinstance(image_size, Sequence) else tuple(image_size)
     if len(size) != 2 or not all(int(side) == side and side > 0 for side in size):
         raise ValueError(

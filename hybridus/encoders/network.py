@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
-from hybridus._keras import as_float32, keras
+from hybridus._keras import building, keras
 from hybridus.encoders.registry import Preprocessing
 from hybridus.encoders.weights import draw_weights, read_weights
 
@@ -28,18 +28,21 @@ def build_network(frozen: Any) -> keras.Model:
     ValueError
         Where a tap is no layer, or the weights file lacks a layer or has one of another shape.
     """
-    with as_float32():
+    with building():
         base = frozen.spec.build(frozen.image_size)
-        cut = keras.Model(base.inputs, [_tap(base, name) for name in frozen.taps])
-        _load(cut, frozen)
+        cut = keras.Model(base.inputs, [tap(base, name) for name in frozen.taps])
+        load_weights(cut, frozen)
         cut.trainable = False
         pixels = keras.Input((*frozen.image_size, 3), dtype="float32", name="pixels")
-        maps = cut(_preprocess(pixels, frozen.spec.preprocessing), training=False)
+        maps = cut(preprocess(pixels, frozen.spec.preprocessing), training=False)
         maps = maps if isinstance(maps, list) else [maps]
-        return keras.Model(pixels, [_pool(x, frozen.pooling) for x in maps])
+        one = isinstance(frozen.pooling, str)
+        poolings = [frozen.pooling] * len(maps) if one else frozen.pooling
+        return keras.Model(pixels, [_pool(x, how) for x, how in zip(maps, poolings, strict=True)])
 
 
-def _tap(base: keras.Model, name: str) -> Any:
+def tap(base: keras.Model, name: str) -> Any:
+    """Output of a layer by its name; "output" is that of the network."""
     layers = [layer.name for layer in base.layers]
     if name in layers:
         return base.get_layer(name).output
@@ -51,7 +54,8 @@ def _tap(base: keras.Model, name: str) -> Any:
     )
 
 
-def _preprocess(pixels: Any, preprocessing: Preprocessing) -> Any:
+def preprocess(pixels: Any, preprocessing: Preprocessing) -> Any:
+    """Scale pixels 0..255, RGB, as an encoder expects them."""
     if preprocessing.channels == "BGR":
         pixels = ops.flip(pixels, axis=-1)
     return pixels * ops.convert_to_tensor(preprocessing.scale, "float32") + ops.convert_to_tensor(
@@ -75,8 +79,15 @@ def _pool(x: Any, pooling: str) -> Any:
     return ops.power(ops.mean(powered, axis=axes), 1.0 / _GEM_POWER)
 
 
-def _load(cut: keras.Model, frozen: Any) -> None:
-    layers = [layer for layer in _leaves(cut) if layer.weights]
+def load_weights(cut: keras.Model, frozen: Any) -> None:
+    """Give the layers of a network the weights of a `FrozenEncoder`.
+
+    Raises
+    ------
+    ValueError
+        Where the weights file lacks a layer or has one of another shape.
+    """
+    layers = [layer for layer in leaves(cut) if layer.weights]
     source = frozen.source()
     if source.path is None:
         for layer in layers:
@@ -111,9 +122,10 @@ def _load(cut: keras.Model, frozen: Any) -> None:
             variable.assign(value.astype("float32"))
 
 
-def _leaves(model: Any) -> Iterator[Any]:
+def leaves(model: Any) -> Iterator[Any]:
+    """Layers of a model and of the models in it."""
     for layer in model.layers:
         if isinstance(layer, keras.Model):
-            yield from _leaves(layer)
+            yield from leaves(layer)
         else:
             yield layer

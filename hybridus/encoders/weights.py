@@ -88,13 +88,15 @@ def read_weights(path: Path, layers: Iterable[str]) -> LayerWeights:
         raise ValueError(f"{str(path)!r} cannot be read as a weights file ({error})") from error
 
 
-def draw_weights(layer_name: str, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, NDArray]:
+def draw_weights(
+    layer_name: str, shapes: Mapping[str, tuple[int, ...]], *, seed: int = _RANDOM_SEED
+) -> dict[str, NDArray]:
     """Draw the variables of one layer, alike on every backend and whatever else is drawn.
 
     As Keras's layers do by default: kernels uniform after Glorot and Bengio (2010), variances and
     gammas 1, the rest 0.
     """
-    rng = np.random.default_rng([_RANDOM_SEED, zlib.crc32(layer_name.encode())])
+    rng = np.random.default_rng([seed, zlib.crc32(layer_name.encode())])
     drawn = {}
     for name, shape in shapes.items():
         if name.endswith("kernel") and len(shape) > 1:
@@ -103,6 +105,15 @@ def draw_weights(layer_name: str, shapes: Mapping[str, tuple[int, ...]]) -> dict
         else:
             one = name in ("gamma", "moving_variance", "variance", "scale")
             drawn[name] = np.full(shape, float(one), dtype=np.float32)
+    return drawn
+
+
+def draw_variables(shapes: Mapping[str, tuple[int, ...]], seed: int) -> dict[str, NDArray]:
+    """Draw variables by their paths, ``<layer>/<variable>``, each from its name and the seed."""
+    drawn = {}
+    for path, shape in shapes.items():
+        layer, _, name = path.rpartition("/")
+        drawn[path] = draw_weights(layer, {name: shape}, seed=seed)[name]
     return drawn
 
 

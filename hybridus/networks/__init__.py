@@ -1,0 +1,1 @@
+"""Networks as pure functions from hyper-parameters to Keras models."""
