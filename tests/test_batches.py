@@ -248,7 +248,7 @@ class TestActivations:
         whole = replace(frozen, taps=("relu2",), pooling="avg")
         shapes = {}
         for trainable in ("all", "last:2", "none"):
-            partition = divide(TINY, SIZE, ("relu2",), trainable)
+            partition = divide(TINY, SIZE, ("relu2",), trainable, pooled=True)
             shapes[trainable] = everything(open_batches(images, whole, partition)).shape
         assert shapes == {"all": (6, 8, 8, 3), "last:2": (6, 4 * 4 * 8), "none": (6, 16)}
 

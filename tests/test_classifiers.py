@@ -15,6 +15,7 @@ import numpy as np
 import psutil
 import pytest
 from PIL import Image
+from safetensors.numpy import save_file
 from sklearn import config_context
 from sklearn.base import clone
 from sklearn.calibration import CalibratedClassifierCV
@@ -38,6 +39,7 @@ from tiny_networks import TINY, UNNAMED, textures
 from hybridus import Augmentation, FineTunedClassifier, make_hybrid_classifier, training
 from hybridus.activations import ACTIVATIONS
 from hybridus.encoders import engine
+from hybridus.encoders.weights import draw_weights
 from hybridus.training import DivergedError
 
 SMALL = {"encoder": "mobilenet_v2_0.35", "weights": "bundled", "image_size": 32}
@@ -330,12 +332,12 @@ class TestHistory:
 
 class TestValidationPart:
     def test_is_stratified_and_left_out_of_training(self, images, y, splits):
-        changed = images.copy()
         net = frozen(early_stopping=False).fit(images, y)
         _, held_out, groups = splits[0]
         assert groups is None
         assert len(held_out) in (8, 9)
         assert abs(y[held_out].mean() - 0.5) < 0.1
+        changed = images.copy()
         changed[held_out] = 255 - changed[held_out]
         again = frozen(early_stopping=False).fit(changed, y)
         assert difference(net.variables_, again.variables_) == 0
@@ -432,7 +434,7 @@ class TestWeights:
     @pytest.mark.parametrize(
         ("weights", "message"),
         [
-            (np.zeros(60), "sample_weight is 0 for all samples"),
+            (np.zeros(60), "at least one non-zero number"),
             (np.r_[-1, np.ones(59)], "Negative values"),
             (np.ones(59), "sample_weight.shape == "),
             (np.r_[np.nan, np.ones(59)], "NaN"),
@@ -441,6 +443,19 @@ class TestWeights:
     def test_impossible_ones_are_refused(self, images, y, weights, message):
         with pytest.raises(ValueError, match=message):
             frozen().fit(images, y, sample_weight=weights)
+
+
+def save_tiny_weights(folder, seed=3):
+    """A weights file of the tiny encoder, as if it were pretrained."""
+    shapes = {
+        "conv1": {"kernel": (3, 3, 3, 8), "bias": (8,)},
+        "bn1": dict.fromkeys(["gamma", "beta", "moving_mean", "moving_variance"], (8,)),
+        "conv2": {"kernel": (3, 3, 8, 16), "bias": (16,)},
+    }
+    drawn = {layer: draw_weights(layer, shapes[layer], seed=seed) for layer in shapes}
+    path = folder / "tiny.safetensors"
+    save_file({f"{layer}/{k}": v for layer, of in drawn.items() for k, v in of.items()}, path)
+    return path
 
 
 class Changed(Exception):
@@ -486,20 +501,7 @@ class TestPool:
         )
 
     def test_what_is_traced_in_needs_another_network(self, images, y, built, monkeypatch, tmp_path):
-        from hybridus.encoders.weights import draw_weights
-
         net = frozen().fit(images, y)
-        from safetensors.numpy import save_file
-
-        stored = {}
-        for name, shapes in (
-            ("conv1", {"kernel": (3, 3, 3, 8), "bias": (8,)}),
-            ("bn1", dict.fromkeys(["gamma", "beta", "moving_mean", "moving_variance"], (8,))),
-            ("conv2", {"kernel": (3, 3, 8, 16), "bias": (16,)}),
-        ):
-            for variable, value in draw_weights(name, shapes, seed=3).items():
-                stored[f"{name}/{variable}"] = value
-        save_file(stored, tmp_path / "tiny.safetensors")
 
         def build(*_, **__):
             raise Changed
@@ -514,7 +516,7 @@ class TestPool:
             {"optimizer": {"class_name": "adam", "config": {"beta_1": 0.8}}},
             {"precision": "bfloat16"},
             {"image_size": (8, 12)},
-            {"weights": tmp_path / "tiny.safetensors"},
+            {"weights": save_tiny_weights(tmp_path)},
             {"trainable": "last:2"},
             {"layers": "multi"},
             {"layers": ["relu1"]},
@@ -541,9 +543,9 @@ class TestPool:
         assert len(training._idle) == 1
 
     def test_few_networks_are_kept(self, images, y, built):
-        for width in range(4, 10):
+        for width in range(4, 9):
             frozen(hidden_layer_sizes=(width,), max_epochs=1).fit(images, y)
-        assert len(built) == 6
+        assert len(built) == 5
         assert len(training._idle) == 4
 
     def test_predicting_while_another_fit_trains(self, images, y, built, fitted):
@@ -571,22 +573,20 @@ class TestPool:
         assert len(built) == 2
 
     def test_two_threads_train_at_once(self, images, y):
-        seeds = [0, 1, 0, 2]
-        expected = [classifier(random_state=seed).fit(images, y).variables_ for seed in seeds]
+        expected = [classifier(random_state=seed).fit(images, y).variables_ for seed in (0, 1)]
+        training._idle.clear()  # so that both build
         trained = {}
 
-        def fit(i, seed):
-            trained[i] = classifier(random_state=seed).fit(images, y).variables_
+        def fit(seed):
+            trained[seed] = classifier(random_state=seed).fit(images, y).variables_
 
-        for first in (0, 2):
-            training._idle.clear()  # so that both build
-            threads = [threading.Thread(target=fit, args=(i, seeds[i])) for i in (first, first + 1)]
-            for thread in threads:
-                thread.start()
-            for thread in threads:
-                thread.join()
-        for i in range(4):
-            assert difference(trained[i], expected[i]) <= 1e-6
+        threads = [threading.Thread(target=fit, args=(seed,)) for seed in (0, 1)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        for seed in (0, 1):
+            assert difference(trained[seed], expected[seed]) <= 1e-6
 
     def test_repeated_fits_leak_little(self, images, y):
         for seed in range(4):
@@ -710,12 +710,10 @@ class TestFrozenPrefix:
 
 
 class TestBatchNormalisation:
-    def test_of_a_pretrained_encoder_is_never_trained(self):
-        X, y = textures(16, size=32)
-        net = classifier(**SMALL, trainable="all", max_epochs=1).fit(X, y)
-        encoder = [p for p in net.variables_ if not p.startswith(("scaler", "hidden", "softmax"))]
-        assert "Conv1/kernel" in encoder
-        assert not [p for p in encoder if "BN" in p or p.startswith("bn_")]
+    def test_of_a_pretrained_encoder_is_never_trained(self, images, y, tmp_path):
+        net = classifier(weights=save_tiny_weights(tmp_path)).fit(images, y)
+        encoder = {p for p in net.variables_ if not p.startswith(("scaler", "hidden", "softmax"))}
+        assert encoder == {"conv1/kernel", "conv1/bias", "conv2/kernel", "conv2/bias"}
 
     def test_from_random_weights_is(self, fitted):
         assert np.abs(fitted.variables_["bn1/moving_mean"]).max() > 1e-3
@@ -739,7 +737,7 @@ class TestPartialFit:
         assert net.score(images, y) > 0.8
 
     def test_classes_may_come_later(self, images, y):
-        net = classifier().partial_fit(images, y, classes=["c", "a", "b"][:0] or [2, 0, 1])
+        net = classifier().partial_fit(images, y, classes=[2, 0, 1])
         assert net.predict_proba(images).shape == (60, 3)
         net.partial_fit(images, y + 1)
         assert list(net.classes_) == [0, 1, 2]
@@ -915,32 +913,19 @@ class TestTrouble:
             frozen(**changes).fit(images, y)
 
     def test_images_on_a_wrong_scale_are_refused(self, images, y, fitted):
-        with pytest.raises(ValueError, match="has values up to 255, but float images lie in"):
+        with pytest.raises(ValueError, match="has values up to 25., but float images lie in"):
             frozen().fit(images.astype(float), y)
-        with pytest.raises(ValueError, match="has values up to 255, but float images lie in"):
+        with pytest.raises(ValueError, match="has values up to 25., but float images lie in"):
             fitted.predict(images.astype(float))
 
     def test_weights_that_have_changed_are_refused(self, images, y, tmp_path):
         """A fitted estimator holds the digest of the weights it was trained from."""
-        from safetensors.numpy import load_file, save_file
-
-        from hybridus.encoders.registry import get_encoder
-        from hybridus.encoders.weights import locate_weights
-
-        source = locate_weights(get_encoder("mobilenet_v2_0.35"), "bundled").path
-        path = tmp_path / "mine.safetensors"
-        stored = load_file(source)
-        save_file(stored, path)
-        X, y = textures(8, size=32)
-        net = frozen(**{**SMALL, "weights": path}).fit(X, y)
-        ACTIVATIONS.clear()
+        path = save_tiny_weights(tmp_path)
+        net = classifier(weights=path).fit(images, y)
+        save_tiny_weights(tmp_path, seed=4)
         training._idle.clear()
-        engine._pool.clear()
-        stored["Conv1/kernel"] = stored["Conv1/kernel"] + 1
-        save_file(stored, path)
-        net.set_params(cache=False)
         with pytest.raises(ValueError, match="Bring the former weights back, or call fit again"):
-            net.predict(X)
+            net.predict(images)
 
 
 class Stops:
@@ -1054,8 +1039,8 @@ class TestState:
                 assert not isinstance(value, types.LambdaType) or value is TINY.builder
 
     def test_of_a_frozen_encoder_is_small(self):
-        X, y = textures(12, size=32)
-        net = frozen(**SMALL, hidden_layer_sizes=(16,), max_epochs=1).fit(X, y)
+        X, y = textures(16, size=32)
+        net = frozen(**SMALL, max_epochs=1).fit(X, y)
         assert sum(value.nbytes for value in net.variables_.values()) < 100_000
         assert len(pickle.dumps(net)) < 120_000
 
@@ -1187,10 +1172,6 @@ for use in (lambda: net.predict(X), lambda: net.fit(X, y)):
 
 
 class TestEcosystem:
-    @pytest.fixture(scope="class")
-    def scans(self):
-        return textures(48, size=32)
-
     @pytest.mark.slow
     def test_a_search_over_layers_and_rates_in_two_workers(self, images, y):
         search = GridSearchCV(
@@ -1207,8 +1188,8 @@ class TestEcosystem:
             here.cv_results_["mean_test_score"], search.cv_results_["mean_test_score"]
         )
 
-    def test_stacked_on_a_hybrid(self, scans):
-        X, y = scans
+    def test_stacked_on_a_hybrid(self):
+        X, y = textures(48, size=32)
         stack = StackingClassifier(
             [
                 ("frozen", make_hybrid_classifier(**SMALL, head="svm")),
@@ -1216,8 +1197,9 @@ class TestEcosystem:
             ],
             LogisticRegression(),
             cv=2,
-        ).fit(X[::2], np.array(["fine", "coarse"])[y[::2]])
-        assert stack.score(X[1::2], np.array(["fine", "coarse"])[y[1::2]]) > 0.8
+        )
+        labels = np.array(["fine", "coarse"])[y]
+        assert stack.fit(X[:24], labels[:24]).score(X[24:], labels[24:]) > 0.8
 
     def test_calibrated(self, images, y):
         for ensemble in (True, False):
