@@ -1,6 +1,7 @@
 """Training: what the loop costs, what fits in a row cost, what a stored prefix saves.
 
-``python -m benchmarks.training [--parts loop,fits,prefix]``. Each peer runs in a process of its
+``python -m benchmarks.training [--parts loop,fits,prefix]``; parts that are not run stay in the
+results as they are. Each peer runs in a process of its
 own; the loop's peers take turns in one. scikeras and keras.wrappers are left out where absent.
 """
 
@@ -17,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks._report import ROOT, keep, load_real_busi, show, use_real_weights
+from benchmarks._report import RESULTS, ROOT, keep, load_real_busi, show, use_real_weights
 from hybridus import FineTunedClassifier, make_breast_phantoms
 from hybridus.encoders.registry import EncoderSpec
 
@@ -259,7 +260,8 @@ def main() -> None:
         measured = {"loop": loop, "fits": fits, "prefix": prefix}[part]
         print(json.dumps(measured(*[argument][: bool(argument)])))
         return
-    results = {}
+    file = RESULTS / "training.json"
+    results = json.loads(file.read_text())["results"] if file.exists() else {}
     with tempfile.TemporaryDirectory() as folder:
         os.environ.setdefault("HYBRIDUS_CACHE", folder)
         for part in arguments.parts.split(","):
@@ -272,8 +274,7 @@ def main() -> None:
             else:
                 results[part] = measure_prefix(folder)
                 show(results[part], "MobileNetV2, last 20 layers, 224 px, without augmentation")
-    if arguments.parts == "loop,fits,prefix":
-        print(keep("training", results).name)
+    print(keep("training", results).name)
 
 
 if __name__ == "__main__":

@@ -81,10 +81,10 @@ class TestRegistry:
     )
     def test_preprocessing_is_that_of_keras(self, mode, module, pixels):
         from hybridus._keras import keras
-        from hybridus.encoders.network import _preprocess
+        from hybridus.encoders.network import preprocess
 
         expected = getattr(keras.applications, module).preprocess_input(pixels.astype("float32"))
-        ours = np.asarray(_preprocess(pixels.astype("float32"), PREPROCESSING[mode]))
+        ours = np.asarray(preprocess(pixels.astype("float32"), PREPROCESSING[mode]))
         np.testing.assert_allclose(ours, expected, atol=2e-5)
 
 
