@@ -11,6 +11,7 @@ import random
 import sys
 import tempfile
 from collections.abc import Iterator
+from typing import Any
 
 from hybridus._environment import keras_home, n_threads
 
@@ -65,7 +66,7 @@ with contextlib.ExitStack() as _stack:
                 tf.config.experimental.set_memory_growth(_gpu, True)
 random.setstate(_random_state)
 
-__all__ = ["accelerated", "building", "jit_compile", "keras"]
+__all__ = ["accelerated", "building", "jit_compile", "keras", "leaves"]
 
 
 def accelerated() -> bool:
@@ -80,6 +81,15 @@ def jit_compile() -> bool:
     """Whether training is compiled by XLA: on JAX and on a GPU; it slows TensorFlow on a CPU."""
     backend = keras.backend.backend()
     return backend == "jax" or (backend == "tensorflow" and accelerated())
+
+
+def leaves(model: Any) -> Iterator[Any]:
+    """Layers of a model and of the models in it."""
+    for layer in model.layers:
+        if isinstance(layer, keras.Model):
+            yield from leaves(layer)
+        else:
+            yield layer
 
 
 @contextlib.contextmanager

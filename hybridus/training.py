@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hybridus._environment import n_threads, refuse_fork
-from hybridus._keras import jit_compile, keras
+from hybridus._keras import jit_compile, keras, leaves
 
 Schedule = Literal["plateau", "cosine"] | None
 Values = dict[str, NDArray]
@@ -115,7 +115,7 @@ class TrainableNetwork:
         self._held_out_metrics = metrics()
         self._names = ["loss", *(metric.name for metric in self._held_out_metrics)]
         # Frozen layers keep what they were built with.
-        changing = [v for layer in _leaves(self.model) if layer.trainable for v in layer.weights]
+        changing = [v for layer in leaves(self.model) if layer.trainable for v in layer.weights]
         self._changing = {variable.path: variable for variable in changing}
         if len(self._changing) < len({id(variable) for variable in changing}):
             raise ValueError("two layers of the network share a name, so its weights have none")
@@ -392,14 +392,6 @@ def _check_finite(what: str, value: float, epoch: int, rate: float) -> None:
 def _line(row: Mapping[str, float]) -> str:
     rest = ", ".join(f"{name} {value:.4g}" for name, value in row.items() if name != "epoch")
     return f"epoch {row['epoch']}: {rest}"
-
-
-def _leaves(model: Any) -> Iterator[Any]:
-    for layer in model.layers:
-        if isinstance(layer, keras.Model):
-            yield from _leaves(layer)
-        else:
-            yield layer
 
 
 def _copy(variable: Any) -> NDArray:

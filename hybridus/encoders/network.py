@@ -1,9 +1,8 @@
 """How a frozen encoder becomes a network: build, cut at the taps, load weights, pool."""
 
-from collections.abc import Iterator
 from typing import Any
 
-from hybridus._keras import building, keras
+from hybridus._keras import building, keras, leaves
 from hybridus.encoders.registry import Preprocessing
 from hybridus.encoders.weights import draw_weights, read_weights
 
@@ -120,12 +119,3 @@ def load_weights(cut: keras.Model, frozen: Any) -> None:
                     "belongs to another architecture"
                 )
             variable.assign(value.astype("float32"))
-
-
-def leaves(model: Any) -> Iterator[Any]:
-    """Layers of a model and of the models in it."""
-    for layer in model.layers:
-        if isinstance(layer, keras.Model):
-            yield from leaves(layer)
-        else:
-            yield layer
