@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import warnings
 from collections import Counter, defaultdict
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     import numpy as np
 
 N_PHANTOMS = 240
+N_PHANTOMS_TO_SEGMENT = 120  # networks trained from scratch are among the models
 
 
 @dataclass
@@ -25,20 +26,33 @@ class Data:
     target: np.ndarray
     target_names: list[str]
     name: str
+    masks: np.ndarray | None = None  # of lesions, where there are any
     groups: np.ndarray | None = None
     notes: list[str] = field(default_factory=list)
 
+    def only(self, kept: np.ndarray, note: str) -> Data:
+        """Keep some of the images, and say which."""
+        return replace(
+            self,
+            images=self.images[kept],
+            target=self.target[kept],
+            masks=None if self.masks is None else self.masks[kept],
+            groups=None if self.groups is None else self.groups[kept],
+            notes=[*self.notes, note],
+        )
 
-def read_phantoms(seed: int) -> Data:
+
+def read_phantoms(n_phantoms: int, seed: int) -> Data:
     """Make simulated scans for those who gave no folder."""
     from hybridus.datasets import make_breast_phantoms
 
-    phantoms = make_breast_phantoms(N_PHANTOMS, random_state=seed)
+    phantoms = make_breast_phantoms(n_phantoms, random_state=seed)
     return Data(
         images=phantoms.images,
         target=phantoms.target,
         target_names=list(phantoms.target_names),
         name="simulated phantoms",
+        masks=phantoms.masks,
         notes=[
             "No DATA given. Phantoms are independent of one another: no groups are needed.",
         ],
@@ -81,6 +95,7 @@ def read_folder(folder: Path, curation: Path | None, groups: str | None) -> Data
         target=bunch.target[kept],
         target_names=list(bunch.target_names),
         name=str(folder),
+        masks=bunch.masks[kept] if is_busi else None,
         groups=known_groups,
         notes=[
             f"{left_out} images with objection 'multiclass' are left out: their duplicates bear "

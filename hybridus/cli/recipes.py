@@ -74,15 +74,15 @@ OFFLINE_MODELS = [name for name in RECIPES if name.startswith("mobilenet_v2_0.35
 DEFAULT_MODELS = [name for name in RECIPES if name not in OFFLINE_MODELS + SLOW_MODELS]
 
 
-def choose(given: list[str]) -> list[str]:
-    """Split names at commas, drop repetitions and refuse unknown ones."""
+def choose(given: list[str], known: Mapping[str, Any]) -> list[str]:
+    """Split names at commas, drop repetitions and refuse those that are not among the known."""
     names = [name.strip() for text in given for name in text.split(",")]
     chosen = list(dict.fromkeys(name for name in names if name))
-    unknown = [name for name in chosen if name not in RECIPES]
+    unknown = [name for name in chosen if name not in known]
     if unknown or not chosen:
         raise ValueError(
             f"--models {', '.join(unknown) or repr('')}: no such model; choose of "
-            f"{', '.join(RECIPES)}"
+            f"{', '.join(known)}"
         )
     return chosen
 
