@@ -20,7 +20,7 @@ from sklearn.metrics import accuracy_score, f1_score, precision_score, recall_sc
 from sklearn.model_selection import GridSearchCV, GroupKFold, cross_validate, learning_curve
 from sklearn.pipeline import make_pipeline
 
-from hybridus import Augmentation, EncoderSpec, batches
+from hybridus import Augmentation, EncoderSpec, batches, training
 from hybridus._network_estimator import NetworkEstimator
 from hybridus.activations import ACTIVATIONS
 from hybridus.encoders.registry import get_encoder
@@ -40,14 +40,27 @@ from hybridus.segmenters._answers import best_threshold
 from hybridus.training import TrainableNetwork
 
 FAST = {"learning_rate": 0.01, "batch_size": 8, "random_state": 0}
+PLAIN = {"augmentation": None, "validation_fraction": None}
 MOVED = Augmentation(flip="both", shift=0.1, rotation=20, zoom=0.2)
 
 
 def small_unet(**changed):
-    """A U-Net that is compiled once for most of these tests."""
-    return UNetSegmenter(
-        **{"depth": 1, "base_filters": 4, "image_size": 16, "max_epochs": 2, **FAST, **changed}
-    )
+    """A U-Net that is compiled once for most of these tests, and quickly."""
+    options = {
+        "depth": 1,
+        "base_filters": 4,
+        "batch_norm": False,
+        "image_size": 16,
+        "max_epochs": 2,
+        **FAST,
+    }
+    return UNetSegmenter(**{**options, **changed})
+
+
+def small_dncnn(**changed):
+    """A network that learns to find discs in a second."""
+    options = {"n_layers": 3, "filters": 4, "image_size": 16, "max_epochs": 8, **FAST}
+    return DnCNNSegmenter(**{**options, **changed})
 
 
 def halved(input_shape):
@@ -82,6 +95,7 @@ def small_encoder_unet(encoder=STRIDED, **changed):
         "mask_size": 16,
         "decoder_filters": (4,),
         "decoder_stride": 2,
+        "batch_norm": False,
         "max_epochs": 2,
         **FAST,
     }
@@ -115,6 +129,15 @@ def same_variables(first, second):
         np.testing.assert_array_equal(values, second.variables_[path], err_msg=path)
 
 
+@pytest.fixture(scope="module", autouse=True)
+def enough_networks():
+    """Keep more compiled networks than users need: these tests come back to many."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(training, "_MOST_IDLE", 24)
+        yield
+    del training._idle[: -training._MOST_IDLE]
+
+
 @pytest.fixture(scope="module")
 def lesions():
     return discs(48)
@@ -129,7 +152,7 @@ def unseen():
 def unet(lesions):
     """A U-Net with everything: attention gates, deep supervision and dropout."""
     return UNetSegmenter(
-        2, 8, attention=True, deep_supervision=True, image_size=32, max_epochs=6, **FAST
+        2, 4, attention=True, deep_supervision=True, image_size=32, max_epochs=6, **FAST
     ).fit(*lesions)
 
 
@@ -144,9 +167,10 @@ def encoder_unet(lesions):
     return EncoderUNetSegmenter(
         "mobilenet_v2_0.35",
         weights="bundled",
-        layers=["block_1_expand_relu", "block_3_expand_relu", "block_6_expand_relu"],
+        layers=["block_1_expand_relu", "block_3_expand_relu"],
         trainable="last:3",
-        decoder_filters=(16, 8),
+        decoder_filters=(8,),
+        batch_norm=False,
         decoder_stride=2,
         image_size=64,
         mask_size=32,
@@ -243,15 +267,18 @@ class TestLearning:
         np.testing.assert_array_equal(masks, probabilities > 0.5)
 
     @pytest.mark.parametrize("loss", LOSSES)
-    def test_a_plain_unet_learns_by_every_loss(self, lesions, unseen, loss):
-        X, y = lesions
-        net = small_unet(loss=loss, max_epochs=8, augmentation=None).fit(X, y)
-        assert net.history_["loss"].iloc[-1] < 0.75 * net.history_["loss"].iloc[0]
-        assert net.score(*unseen) > 0.7
+    def test_every_loss_teaches(self, lesions, unseen, loss):
+        net = small_dncnn(loss=loss, **PLAIN).fit(*lesions)
+        assert net.history_["loss"].iloc[-1] < 0.5 * net.history_["loss"].iloc[0]
+        assert net.score(*unseen) > 0.85
+
+    def test_a_plain_unet_without_batch_normalisation_learns(self, lesions, unseen):
+        net = small_unet(max_epochs=20, **PLAIN).fit(*lesions)
+        assert net.score(*unseen) > 0.85
 
     def test_half_precision_learns_too_and_keeps_float32_weights(self, lesions, unseen):
-        net = small_unet(precision="bfloat16", max_epochs=8, augmentation=None).fit(*lesions)
-        assert net.score(*unseen) > 0.7
+        net = small_dncnn(precision="bfloat16", **PLAIN).fit(*lesions)
+        assert net.score(*unseen) > 0.85
         assert {values.dtype for values in net.variables_.values()} == {np.dtype("float32")}
         assert net.predict_proba(unseen[0]).dtype == np.float32
 
@@ -263,25 +290,24 @@ class TestLearning:
         assert counts.tolist() == [4] * 12  # 6 batches of 8
 
 
-class TestHistory:
-    @pytest.fixture(scope="class")
-    def trained(self):
-        """Last row of the history, what was held out, and probabilities for that part."""
-        X, y = discs(32, size=16)
-        y[::4] = False
-        X[::4] = discs(32, size=16, seed=5)[0][::4] // 2
-        with pytest.MonkeyPatch.context() as patch:
-            seen, hold_out = [], NetworkEstimator._hold_out
-            patch.setattr(
-                NetworkEstimator,
-                "_hold_out",
-                lambda self, *a: seen.append(hold_out(self, *a)) or seen[-1],
-            )
-            net = small_unet(
-                max_epochs=4, early_stopping=False, validation_fraction=0.5, dropout_rate=0
-            ).fit(X, y)
-        return net, X, y, *seen[0]
+@pytest.fixture(scope="module")
+def trained():
+    """Last row of the history, what was held out, and probabilities for that part."""
+    X, y = discs(32, size=16)
+    y[::4] = False
+    X[::4] = discs(32, size=16, seed=5)[0][::4] // 2
+    with pytest.MonkeyPatch.context() as patch:
+        seen, hold_out = [], NetworkEstimator._hold_out
+        patch.setattr(
+            NetworkEstimator,
+            "_hold_out",
+            lambda self, *a: seen.append(hold_out(self, *a)) or seen[-1],
+        )
+        net = small_dncnn(max_epochs=4, early_stopping=False, validation_fraction=0.5).fit(X, y)
+    return net, X, y, *seen[0]
 
+
+class TestHistory:
     def test_has_a_row_an_epoch_and_a_column_for_each_score(self, trained):
         history = trained[0].history_
         names = ["loss", "dice", "iou", "accuracy", "precision", "recall", "f1"]
@@ -353,19 +379,20 @@ class TestHistory:
         assert loss == pytest.approx(net.history_["val_loss"].min(), rel=1e-4)
 
 
+@pytest.fixture(scope="module")
+def shapes():
+    """White ellipses on black, off the centre."""
+    rng = np.random.default_rng(0)
+    rows, columns = np.mgrid[:32, :32]
+    masks = [
+        np.hypot((rows - r) / a, (columns - c) / b) < 1
+        for r, c, a, b in rng.uniform([8, 8, 4, 4], [24, 24, 9, 9], (16, 4))
+    ]
+    return 255 * np.array(masks, dtype=np.uint8), np.array(masks)
+
+
 class TestImageAndMaskNeverDriftApart:
     """The mask is the thresholded image, so it can be told from the image that is trained on."""
-
-    @pytest.fixture(scope="class")
-    def shapes(self):
-        """White ellipses on black, off the centre."""
-        rng = np.random.default_rng(0)
-        rows, columns = np.mgrid[:32, :32]
-        masks = [
-            np.hypot((rows - r) / a, (columns - c) / b) < 1
-            for r, c, a, b in rng.uniform([8, 8, 4, 4], [24, 24, 9, 9], (16, 4))
-        ]
-        return 255 * np.array(masks, dtype=np.uint8), np.array(masks)
 
     @staticmethod
     def disagreement(pixels, masks):
@@ -442,7 +469,13 @@ class TestImageAndMaskNeverDriftApart:
     @pytest.mark.parametrize("n_views", [1, 4])
     def test_one_view_is_the_image_itself(self, shapes, steps, n_views):
         small_encoder_unet(
-            HALVED, augmentation=MOVED, n_views=n_views, validation_fraction=None, max_epochs=6
+            HALVED,
+            image_size=64,
+            mask_size=32,
+            augmentation=MOVED,
+            n_views=n_views,
+            validation_fraction=None,
+            max_epochs=6,
         ).fit(*shapes)
         rows = {row.tobytes() for x, _, _ in steps for row in x}
         assert (len(rows) == 16) == (n_views == 1)
@@ -506,7 +539,9 @@ class TestThreshold:
         self, parts, validation_fraction
     ):
         X, y = discs(32, size=16)
-        net = small_unet(threshold="auto", validation_fraction=validation_fraction).fit(X, y)
+        net = small_dncnn(
+            max_epochs=2, threshold="auto", validation_fraction=validation_fraction
+        ).fit(X, y)
         train, held_out = parts[0]
         judged = held_out if len(held_out) else train
         assert len(judged) == (8 if validation_fraction else 32)
@@ -521,7 +556,7 @@ class TestThreshold:
 
     def test_of_a_number_is_kept(self, lesions):
         X, y = lesions
-        low, high = (small_unet(threshold=level).fit(X, y) for level in (0.1, 0.9))
+        low, high = (small_dncnn(threshold=level, max_epochs=2).fit(X, y) for level in (0.1, 0.9))
         assert (low.threshold_, high.threshold_) == (0.1, 0.9)
         assert low.predict(X).sum() > high.predict(X).sum()
         same_variables(low, high)
@@ -651,13 +686,9 @@ class TestAnswers:
         )
 
     def test_flips_need_no_second_network(self, monkeypatch, lesions):
-        built, build = [], UNetSegmenter._build
-        monkeypatch.setattr(
-            UNetSegmenter, "_build", lambda *arguments: built.append(build(*arguments)) or built[-1]
-        )
-        net = small_unet(base_filters=3, tta=True).fit(*lesions)
-        net.predict(lesions[0])
-        assert len(built) == 1
+        net = small_unet(tta=True).fit(*lesions)
+        monkeypatch.delattr(UNetSegmenter, "_build")  # the one that was trained is free
+        assert net.predict(lesions[0]).shape == (48, 32, 32, 1)
 
     def test_come_at_the_size_of_the_image_or_of_the_network(self, unet):
         X, y = discs(5, size=48, seed=2)
@@ -704,18 +735,18 @@ class TestAnswers:
             unet.score(X, y, sample_weight=[1, 2])
 
     def test_lie_where_the_lesion_is_in_a_wide_image(self):
-        X, y = discs(40, size=16, width=40, seed=3)
-        net = small_unet(image_size=32, resize="pad", max_epochs=12, augmentation=None)
+        X, y = discs(40, size=24, width=48, seed=3)
+        net = small_dncnn(image_size=32, resize="pad", loss="dice", **PLAIN)
         net.fit(X[:32], y[:32])
         masks = net.predict(X[32:])
-        assert masks.shape == (8, 16, 40, 1)
-        assert net.score(X[32:], y[32:]) > 0.65
+        assert masks.shape == (8, 24, 48, 1)
+        assert net.score(X[32:], y[32:]) > 0.85
         for mask, truth in zip(masks[..., 0], y[32:], strict=True):
             centres = [np.mean(np.nonzero(each), axis=1) for each in (mask, truth)]
-            assert np.abs(centres[0] - centres[1]).max() < 2
+            assert np.abs(centres[0] - centres[1]).max() < 1
         network = copy.copy(net).set_params(output_size="network").predict_proba(X[32:])
         assert network.shape == (8, 32, 32, 1)
-        assert network[:, :9].max() < 0.5  # the margin: 32 x 13 pixels are image
+        assert network[:, :7].max() < 0.5  # the margin: 16 rows of 32 are image
 
 
 class TestForms:
@@ -772,9 +803,11 @@ class TestForms:
         assert net.predict(X.reshape(12, -1)).shape == (12, 32, 40, 1)
         same_variables(net, small_unet().fit(X, y))
 
-    def test_sizes_of_network_and_mask_may_differ_and_need_not_be_square(self):
+    def test_sizes_of_network_and_mask_may_differ_and_be_odd_and_oblong(self):
         X, y = discs(12, size=32, width=48)
-        net = small_encoder_unet(image_size=(32, 48), mask_size=(20, 30)).fit(X, y)
+        net = small_encoder_unet(
+            image_size=(52, 100), mask_size=(20, 30), decoder_stride=4, layers=["quarter", "eighth"]
+        ).fit(X, y)
         assert net.mask_size_ == (20, 30)
         assert net.predict(X).shape == (12, 32, 48, 1)
         small = copy.copy(net).set_params(output_size="network")
@@ -799,11 +832,12 @@ class TestForms:
             np.testing.assert_allclose(given, expected[rows], rtol=1e-6)
 
 
-class TestBadInput:
-    @pytest.fixture(scope="class")
-    def few(self):
-        return discs(12, size=16)
+@pytest.fixture(scope="module")
+def few():
+    return discs(12, size=16)
 
+
+class TestBadInput:
     def test_numbers_that_differ(self, few):
         with pytest.raises(ValueError, match="got 11 masks for 12 images; expected one for each"):
             small_unet().fit(few[0], few[1][:11])
@@ -824,7 +858,7 @@ class TestBadInput:
         X, y = few
         message = "none of the 12 masks has a lesion at 16 x 16 pixels: the segmenter learns to"
         with pytest.warns(UserWarning, match=message) as caught:
-            net = small_unet(max_epochs=20).fit(X, np.zeros_like(y))
+            net = small_unet(max_epochs=20, validation_fraction=None).fit(X, np.zeros_like(y))
         assert caught[0].filename == __file__
         assert net.predict(X).sum() == 0
         assert net.score(X, np.zeros_like(y)) == 1
@@ -967,7 +1001,7 @@ class TestFrozenEncoder:
         net = small_encoder_unet(
             n_views=3, loss="dice", decoder_filters=(3,), dropout_rate=0.0, learning_rate=0.1
         ).fit(X, y)
-        small_encoder_unet(n_views=3, mask_size=8, decoder_stride=1, threshold="auto").fit(X, y)
+        small_encoder_unet(n_views=3, threshold="auto", max_epochs=1).fit(X, y)
         net.predict(X)
         net.score(X, y)
         assert sum(encoded) == 3 * train + held_out
@@ -1040,7 +1074,7 @@ class TestFrozenEncoder:
         # Another loss, so that the network is a new one.
         net = clone(encoder_unet).set_params(loss="dice", max_epochs=2, cache=False).fit(*lesions)
         in_encoder = {path for path in net.variables_ if path.startswith("block_")}
-        assert in_encoder == {"block_6_expand/kernel"}
+        assert in_encoder == {"block_3_expand/kernel"}
         (network,) = networks
         spec = get_encoder("mobilenet_v2_0.35")
         variables = {
@@ -1048,7 +1082,7 @@ class TestFrozenEncoder:
             for variable in network.model.variables
             if variable.path.startswith(("Conv1", "bn_Conv1", "expanded_conv", "block_"))
         }
-        assert len(variables) > 50
+        assert len(variables) > 30
         path = locate_weights(spec, "bundled").path
         stored = read_weights(path, [name.split("/")[0] for name in variables])
         changed = [
@@ -1056,9 +1090,9 @@ class TestFrozenEncoder:
             for name, values in variables.items()
             if not np.array_equal(values, stored[name.split("/")[0]][name.split("/")[1]])
         ]
-        assert changed == ["block_6_expand/kernel"]
-        original = stored["block_6_expand"]["kernel"]
-        difference = np.abs(net.variables_["block_6_expand/kernel"] - original)
+        assert changed == ["block_3_expand/kernel"]
+        original = stored["block_3_expand"]["kernel"]
+        difference = np.abs(net.variables_["block_3_expand/kernel"] - original)
         assert 1e-3 < difference.max() < 1
 
     def test_trained_whole_changes_everywhere(self, lesions):
@@ -1070,15 +1104,6 @@ class TestFrozenEncoder:
             "mask/bias",
         }
         same_variables(once, again)
-
-    @pytest.mark.parametrize(("image_size", "stride"), [(100, 1), (100, 4), ((52, 36), 2)])
-    def test_of_an_odd_size_is_met_by_the_decoder(self, lesions, image_size, stride):
-        X, y = (each[:8] for each in lesions)
-        layers = ["half", "quarter", "eighth"] if stride < 4 else ["quarter", "eighth"]
-        net = small_encoder_unet(
-            image_size=image_size, decoder_stride=stride, layers=layers, max_epochs=1
-        ).fit(X, y)
-        assert net.predict(X).shape == (8, 32, 32, 1)
 
 
 class TestReproducibility:
@@ -1106,8 +1131,7 @@ class TestReproducibility:
             np.random.seed(seed)  # noqa: NPY002
             random.seed(seed)
             before = random.getstate(), np.random.get_state()[1].tolist()  # noqa: NPY002
-            nets.append(small_unet(base_filters=2 + seed).fit(X, y))  # builds one anew
-            nets[-1] = small_unet().fit(X, y)
+            nets.append(small_dncnn(filters=2).fit(X, y))  # builds one, the first time
             assert (random.getstate(), np.random.get_state()[1].tolist()) == before  # noqa: NPY002
         same_variables(*nets)
 
@@ -1123,7 +1147,7 @@ class TestReproducibility:
             "import sys, joblib; from sklearn.base import clone; "
             "fitted, lesions, X = joblib.load(sys.argv[1]); "
             "predicted = {k: (net.predict(X), net.predict_proba(X)) for k, net in fitted.items()}; "
-            "again = {k: clone(net).fit(*lesions) for k, net in fitted.items()}; "
+            "again = clone(fitted['encoder unet']).fit(*lesions); "
             "joblib.dump((predicted, again, fitted), sys.argv[2])"
         )
         answer = tmp_path / "answer.joblib"
@@ -1134,8 +1158,8 @@ class TestReproducibility:
             np.testing.assert_allclose(
                 predicted[name][1], net.predict_proba(unseen[0]), rtol=0, atol=1e-6
             )
-            same_variables(again[name], net)
             assert joblib.hash(returned[name]) == joblib.hash(net)
+        same_variables(again, fitted["encoder unet"])
 
     @pytest.mark.parametrize("name", ["unet", "dncnn", "encoder unet"])
     def test_a_fitted_segmenter_holds_plain_data(self, fitted, name):
@@ -1177,22 +1201,19 @@ class TestParameters:
 
     def test_of_the_optimizer_are_those_that_keras_takes(self, lesions):
         X, y = (each[:12] for each in lesions)
-        plain, pushed = (
-            small_unet(optimizer={"class_name": "SGD", "config": {"momentum": momentum}})
-            .fit(X, y)
-            .history_
-            for momentum in (0.0, 0.9)
-        )
-        assert plain["learning_rate"].iloc[0] == pytest.approx(0.01)
-        assert plain["loss"].iloc[0] == pytest.approx(pushed["loss"].iloc[0], rel=0.2)
-        assert plain["loss"].iloc[-1] != pushed["loss"].iloc[-1]
+        options = {"momentum": 0.9, "learning_rate": 7.0}
+        net = small_unet(optimizer={"class_name": "SGD", "config": options}).fit(X, y)
+        assert net.history_["learning_rate"].tolist() == pytest.approx([0.01, 0.01])
+        assert not np.array_equal(net.predict_proba(X), small_unet().fit(X, y).predict_proba(X))
+        with pytest.raises(ValueError, match="nonsense"):
+            small_unet(optimizer="nonsense").fit(X, y)
 
 
 class TestWithScikitLearn:
     def test_cross_validation_scores_dice_and_iou(self, lesions):
         X, y = lesions
         results = cross_validate(
-            small_unet(max_epochs=4),
+            small_dncnn(),
             X,
             y,
             cv=2,
@@ -1211,15 +1232,14 @@ class TestWithScikitLearn:
     def test_a_search_goes_over_losses_and_filters(self, lesions):
         X, y = (each[:24] for each in lesions)
         search = GridSearchCV(
-            small_unet(max_epochs=3, augmentation=None),
-            {"loss": ["binary_crossentropy", "bce_dice"], "base_filters": [2, 4]},
+            small_unet(max_epochs=8, **PLAIN),
+            {"loss": ["binary_crossentropy", "dice"], "base_filters": [2, 4]},
             cv=2,
             error_score="raise",
         ).fit(X, y)
         scores = search.cv_results_["mean_test_score"]
         assert np.isfinite(scores).all()
-        assert len(set(scores)) == 4
-        assert search.best_score_ == scores.max() > 0.3
+        assert search.best_score_ == scores.max() > scores.min()
         best = search.best_estimator_
         assert best.get_params()["loss"] == search.best_params_["loss"]
         assert search.score(X, y) == best.score(X, y)
@@ -1227,8 +1247,8 @@ class TestWithScikitLearn:
 
     def test_filters_stand_before_a_segmenter_in_a_pipeline(self, lesions, unseen, tmp_path):
         for step in (SpeckleFilter("median", size=3), ContrastEqualizer()):
-            pipeline = make_pipeline(step, small_unet(max_epochs=6, augmentation=None))
-            assert pipeline.fit(*lesions).score(*unseen) > 0.6
+            pipeline = make_pipeline(step, small_dncnn(**PLAIN))
+            assert pipeline.fit(*lesions).score(*unseen) > 0.7
             filtered = clone(step).fit_transform(lesions[0])
             same_variables(pipeline[-1], clone(pipeline[-1]).fit(filtered, lesions[1]))
         paths = [tmp_path / f"{i}.png" for i in range(16)]
@@ -1236,16 +1256,17 @@ class TestWithScikitLearn:
             Image.fromarray(image).save(path)
         np.testing.assert_array_equal(pipeline.predict(paths), pipeline.predict(unseen[0]))
 
-    def test_learning_curves_grow(self, lesions):
-        sizes, _, scores = learning_curve(
-            small_unet(max_epochs=5, augmentation=None),
+    def test_learning_curves_are_drawn(self, lesions):
+        sizes, trained, scores = learning_curve(
+            small_dncnn(**PLAIN),
             *lesions,
             train_sizes=[4, 24],
             cv=2,
             error_score="raise",
         )
         assert sizes.tolist() == [4, 24]
-        assert scores[0].mean() < scores[1].mean()
+        assert trained.shape == scores.shape == (2, 2)
+        assert scores[1].mean() > 0.5
 
     @pytest.mark.parametrize("first", [None, SpeckleFilter(size=3)])
     def test_groups_reach_the_inner_split(self, lesions, parts, monkeypatch, first):
@@ -1289,7 +1310,6 @@ def test_repeated_fits_leave_no_memory_behind(lesions):
     process = psutil.Process()
     for seed in range(10):
         if seed == 2:
-            gc.collect()
             before = process.memory_info().rss
         small_unet(random_state=seed).fit(X, y).predict(X)
     gc.collect()
