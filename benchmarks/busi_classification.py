@@ -71,6 +71,7 @@ def models() -> dict:
         "mobilenet_v2_0.35 random, last, svm": hybrid("mobilenet_v2_0.35", weights="random"),
         "mobilenet_v2_0.35, last, svm": hybrid("mobilenet_v2_0.35"),
         "mobilenet_v2, last, svm": hybrid("mobilenet_v2"),
+        "mobilenet_v2, last, svm, 128 px": hybrid("mobilenet_v2", image_size=128),
         "mobilenet_v2, last, mlp": hybrid("mobilenet_v2", "mlp"),
         "mobilenet_v2, multi, svm": hybrid("mobilenet_v2", layers="multi"),
         "vgg16, last, svm": hybrid("vgg16"),
@@ -87,7 +88,12 @@ def models() -> dict:
 
 
 def fine_tuned() -> dict:
-    """Fine-tuned networks. Their settings were chosen on other folds, of seed 100."""
+    """Fine-tuned networks.
+
+    Learning rates, input size and layers were chosen in trials on two or three folds of seed 100;
+    that batch normalisation stays frozen, light augmentation and dropout were chosen earlier, on
+    folds 0 and 1 of seed 0, which are among those reported.
+    """
     net = functools.partial(
         FineTunedClassifier,
         image_size=224,
@@ -102,6 +108,9 @@ def fine_tuned() -> dict:
         "mobilenet_v2, first 10 layers trained, 128 px": whole(
             trainable="first:10", learning_rate=1e-3
         ),
+        "mobilenet_v2, first 10 layers trained, 128 px, rate 1e-4": whole(
+            trainable="first:10", learning_rate=1e-4
+        ),
         "mobilenet_v2, all layers trained, 128 px": whole(trainable="all", learning_rate=1e-4),
         "mobilenet_v2, frozen, softmax": net(trainable="none", learning_rate=1e-3),
         "resnet50, multi, conv4_block6 trained": net(
@@ -112,10 +121,16 @@ def fine_tuned() -> dict:
 
 ONE_SEED = (
     "mobilenet_v2, first 10 layers trained, 128 px",
+    "mobilenet_v2, first 10 layers trained, 128 px, rate 1e-4",
     "mobilenet_v2, all layers trained, 128 px",
     "resnet50, multi, conv4_block6 trained",
 )
-FROZEN_PEERS = ("mobilenet_v2, last, svm", "resnet50, multi avgmax, svm", "fusion, multi, logreg")
+FROZEN_PEERS = (
+    "mobilenet_v2, last, svm",
+    "mobilenet_v2, last, svm, 128 px",
+    "resnet50, multi avgmax, svm",
+    "fusion, multi, logreg",
+)
 RANDOM_FOLDS_TOO = ("mobilenet_v2, last, svm", "vgg16, last, svm", "fusion, multi, logreg")
 
 

@@ -4,6 +4,7 @@ Knows how grey levels are changed before an estimator sees them, and that what g
 form of what came in, so that the filters stand anywhere before an estimator in a Pipeline.
 """
 
+from abc import abstractmethod
 from collections.abc import Callable
 from numbers import Integral, Real
 from typing import Any, ClassVar, Literal, Self
@@ -34,9 +35,9 @@ class _ImageFilter(TransformerMixin, BaseEstimator, auto_wrap_output_keys=None):
 
     image_shape: tuple[int, ...] | None
 
+    @abstractmethod
     def _filter(self, image: NDArray[np.float32]) -> NDArray:
         """Filter one image in 0..1, (H, W) or (H, W, 3)."""
-        raise NotImplementedError
 
     @_fit_context(prefer_skip_nested_validation=True)
     def fit(self, X: Any, y: Any = None) -> Self:
