@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from hybridus.augmentation import Augmentation
     from hybridus.classifiers import FineTunedClassifier
     from hybridus.datasets import load_busi, load_image_folder, make_breast_phantoms
-    from hybridus.displays import TrainingHistoryDisplay
+    from hybridus.displays import SegmentationDisplay, TrainingHistoryDisplay
     from hybridus.encoders.registry import (
         EncoderSpec,
         Preprocessing,
@@ -24,15 +24,34 @@ if TYPE_CHECKING:
     from hybridus.features import DeepFeatureExtractor
     from hybridus.hybrid import make_hybrid_classifier
     from hybridus.model_selection import compare
+    from hybridus.preprocessing import ContrastEqualizer, SpeckleFilter
+    from hybridus.segmentation_folds import score_segmenters
+    from hybridus.segmenters import (
+        DnCNNSegmenter,
+        EncoderUNetSegmenter,
+        PixelSegmenter,
+        Postprocessing,
+        ResNet50Segmenter,
+        UNetSegmenter,
+    )
 
 _HOMES = {
     "Augmentation": "hybridus.augmentation",
+    "ContrastEqualizer": "hybridus.preprocessing",
     "DeepFeatureExtractor": "hybridus.features",
+    "DnCNNSegmenter": "hybridus.segmenters",
     "EncoderSpec": "hybridus.encoders.registry",
+    "EncoderUNetSegmenter": "hybridus.segmenters",
     "FeatureStore": "hybridus.feature_store",
     "FineTunedClassifier": "hybridus.classifiers",
+    "PixelSegmenter": "hybridus.segmenters",
+    "Postprocessing": "hybridus.segmenters",
     "Preprocessing": "hybridus.encoders.registry",
+    "ResNet50Segmenter": "hybridus.segmenters",
+    "SegmentationDisplay": "hybridus.displays",
+    "SpeckleFilter": "hybridus.preprocessing",
     "TrainingHistoryDisplay": "hybridus.displays",
+    "UNetSegmenter": "hybridus.segmenters",
     "WeightsNotFoundError": "hybridus.encoders.weights",
     "compare": "hybridus.model_selection",
     "list_encoders": "hybridus.encoders.registry",
@@ -41,16 +60,26 @@ _HOMES = {
     "make_breast_phantoms": "hybridus.datasets",
     "make_hybrid_classifier": "hybridus.hybrid",
     "register_encoder": "hybridus.encoders.registry",
+    "score_segmenters": "hybridus.segmentation_folds",
 }
 
 __all__ = [
     "Augmentation",
+    "ContrastEqualizer",
     "DeepFeatureExtractor",
+    "DnCNNSegmenter",
     "EncoderSpec",
+    "EncoderUNetSegmenter",
     "FeatureStore",
     "FineTunedClassifier",
+    "PixelSegmenter",
+    "Postprocessing",
     "Preprocessing",
+    "ResNet50Segmenter",
+    "SegmentationDisplay",
+    "SpeckleFilter",
     "TrainingHistoryDisplay",
+    "UNetSegmenter",
     "WeightsNotFoundError",
     "__version__",
     "compare",
@@ -60,6 +89,7 @@ __all__ = [
     "make_breast_phantoms",
     "make_hybrid_classifier",
     "register_encoder",
+    "score_segmenters",
 ]
 
 
