@@ -3,6 +3,7 @@
 import json
 import os
 import platform
+import subprocess
 import sys
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -70,6 +71,25 @@ def keep(name: str, results: Any, **settings: Any) -> Path:
     with replacing(file) as temporary:
         temporary.write_text(json.dumps(content, indent=1, default=float) + "\n")
     return file
+
+
+def in_process(module: str, part: str, argument: str, **environment: str) -> Any:
+    """Run one measurement of ``benchmarks.MODULE`` in a process of its own.
+
+    None, and a line that says why, where it fails, as where a peer is absent.
+    """
+    command = [sys.executable, "-m", f"benchmarks.{module}", "--measure", part, argument]
+    done = subprocess.run(
+        command,
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        env={**os.environ, **environment, "TF_CPP_MIN_LOG_LEVEL": "3"},
+    )
+    if done.returncode:
+        print(f"{part} {argument}: left out ({done.stderr.strip().splitlines()[-1]})")
+        return None
+    return json.loads(done.stdout.strip().splitlines()[-1])
 
 
 def show(rows: list[dict[str, Any]], title: str) -> None:

@@ -10,15 +10,13 @@ import gc
 import json
 import os
 import statistics
-import subprocess
-import sys
 import time
 import warnings
 from typing import Any
 
 import numpy as np
 
-from benchmarks._report import RESULTS, ROOT, keep, load_real_busi, show, use_real_weights
+from benchmarks._report import RESULTS, in_process, keep, load_real_busi, show, use_real_weights
 from hybridus import FineTunedClassifier, make_breast_phantoms
 from hybridus.encoders.registry import EncoderSpec
 
@@ -196,24 +194,13 @@ def prefix(way: str, image_size: int = 224, n_images: int = 160) -> dict[str, An
     }
 
 
-def in_process(part: str, argument: str, **environment: str) -> Any:
+def measured(part: str, argument: str, **environment: str) -> Any:
     """Run one measurement in a process of its own; None where its package is absent."""
-    command = [sys.executable, "-m", "benchmarks.training", "--measure", part, argument]
-    done = subprocess.run(
-        command,
-        capture_output=True,
-        text=True,
-        cwd=ROOT,
-        env={**os.environ, **environment, "TF_CPP_MIN_LOG_LEVEL": "3"},
-    )
-    if done.returncode:
-        print(f"{part} {argument}: left out ({done.stderr.strip().splitlines()[-1]})")
-        return None
-    return json.loads(done.stdout.strip().splitlines()[-1])
+    return in_process("training", part, argument, **environment)
 
 
 def measure_loop() -> list[dict[str, Any]]:
-    rates = in_process("loop", "")
+    rates = measured("loop", "")
     return [
         {"peer": name, "images/s": rate, "x Keras": rate / rates["keras"]}
         for name, rate in rates.items()
@@ -221,7 +208,7 @@ def measure_loop() -> list[dict[str, Any]]:
 
 
 def measure_fits() -> list[dict[str, Any]]:
-    found = {peer: in_process("fits", peer) for peer in ("hybridus", "scikeras", "keras.wrappers")}
+    found = {peer: measured("fits", peer) for peer in ("hybridus", "scikeras", "keras.wrappers")}
     ours = found["hybridus"]["seconds a fit"]
     return [
         {"peer": peer, **row, "x hybridus": row["seconds a fit"] / ours}
@@ -235,7 +222,7 @@ def measure_prefix(folder: str) -> list[dict[str, Any]]:
     ways = ("last:20, stored", "last:20, stored by Keras", "last:20, computed", "all layers")
     for way in ways:
         file = f"{folder}/{way}.npy"
-        rows.append({"way": way, **in_process("prefix", way, HYBRIDUS_BENCHMARK_WEIGHTS=file)})
+        rows.append({"way": way, **measured("prefix", way, HYBRIDUS_BENCHMARK_WEIGHTS=file)})
     stored = rows[0]["seconds an epoch"]
     for row in rows:
         row["x stored"] = row["seconds an epoch"] / stored
@@ -257,8 +244,8 @@ def main() -> None:
     if arguments.measure:
         part, argument = arguments.measure
         warnings.simplefilter("ignore")
-        measured = {"loop": loop, "fits": fits, "prefix": prefix}[part]
-        print(json.dumps(measured(*[argument][: bool(argument)])))
+        function = {"loop": loop, "fits": fits, "prefix": prefix}[part]
+        print(json.dumps(function(*[argument][: bool(argument)])))
         return
     file = RESULTS / "training.json"
     results = json.loads(file.read_text())["results"] if file.exists() else {}

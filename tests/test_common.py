@@ -82,7 +82,6 @@ def expected_failures(estimator):
         hybrid("logreg"),
         hybrid("mlp"),
         fine_tuned("all"),
-        fine_tuned("none"),
     ],
     expected_failed_checks=expected_failures,
     xfail_strict=True,
