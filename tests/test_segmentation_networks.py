@@ -208,6 +208,7 @@ class TestMetrics:
         maps[0, ..., 0] = 0.2  # nor prediction
         truth[1] = 0
         maps[2, ..., 0] = 0.2
+        maps[3, :4, :, 0] = 0.5  # exactly: not lesion, as in `predict`
         metrics = {metric.name: metric for metric in segmentation_metrics()}
         for metric in metrics.values():
             for rows in (slice(0, 4), slice(4, 6)):

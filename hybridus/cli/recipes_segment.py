@@ -33,7 +33,14 @@ RECIPES: dict[str, Recipe] = {
     "resnet50-unet": Recipe(
         "EncoderUNetSegmenter",
         "resnet50",
-        {"image_size": 224, "augmentation": "strong", "n_views": 2},
+        {
+            "image_size": 224,
+            "augmentation": "strong",
+            "n_views": 2,
+            "dropout_rate": 0.5,
+            "lr_schedule": "cosine",
+            "max_epochs": 30,
+        },
     ),
     "dncnn": Recipe(
         "DnCNNSegmenter",

@@ -16,6 +16,8 @@ from hybridus.training import TrainableNetwork
 
 layers, ops = keras.layers, keras.ops
 
+# The next number above one half: Keras's IoU counts what equals its threshold, `predict` does not.
+_ABOVE_HALF = 0.5 + 2.0**-24
 _MOMENTUM = 0.9  # of batch normalisation; a training set of hundreds gives few steps
 
 
@@ -157,7 +159,7 @@ def segmentation_metrics() -> list[Any]:
     """Mean Dice of an image; IoU, accuracy, precision, recall and F1 of all pixels together."""
     return [
         ImageDice(name="dice"),
-        IoU(target_class_ids=[1], threshold=0.5, name="iou"),
+        IoU(target_class_ids=[1], threshold=_ABOVE_HALF, name="iou"),
         Accuracy(threshold=0.5, name="accuracy"),
         Precision(thresholds=0.5, name="precision"),
         Recall(thresholds=0.5, name="recall"),
