@@ -130,9 +130,8 @@ def summary(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
             for key in of_model[0]
             if key not in ("model", "fold")
         }
-        spread = float(
-            np.std([row["dice_lesions"] for row in of_model], ddof=min(1, len(of_model) - 1))
-        )
+        dice = [row["dice_lesions"] for row in of_model]
+        spread = float(np.std(dice, ddof=1)) if len(dice) > 1 else float("nan")
         table.append({"model": name, "folds": len(of_model), **means, "sd_over_folds": spread})
     return table
 
