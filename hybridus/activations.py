@@ -62,10 +62,11 @@ class Rows:
     def __len__(self) -> int:
         return len(self._places)
 
-    def take(self, indices: Iterable[int]) -> NDArray[np.float32]:
-        """Copy rows into a new array of shape (n, width), float32."""
+    def take(self, indices: Iterable[int]) -> NDArray:
+        """Copy rows into a new array of shape (n, width), of the type that they are kept in."""
         places = [self._places[i] for i in indices]
-        taken = np.empty((len(places), self._places[0][0].shape[1]), np.float32)
+        block = self._places[0][0]
+        taken = np.empty((len(places), block.shape[1]), block.dtype)
         for row, (block, place) in zip(taken, places, strict=True):
             row[...] = block[place]
         return taken

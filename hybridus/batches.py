@@ -33,12 +33,12 @@ _MOST_KNOWN_FILES = 1_000_000
 class Batches(Protocol):
     """Samples that a network takes, by index."""
 
-    def plain(self, rows: Sequence[int] | NDArray[np.intp]) -> NDArray[np.float32]:
+    def plain(self, rows: Sequence[int] | NDArray[np.intp]) -> NDArray:
         """Give samples as they are."""
 
     def drawn(
         self, rows: NDArray[np.intp], rng: np.random.Generator
-    ) -> tuple[NDArray[np.float32], Transforms | None]:
+    ) -> tuple[NDArray, Transforms | None]:
         """Give augmented samples, and what was done to them; None where nothing was."""
 
 
@@ -114,13 +114,13 @@ class ActivationBatches:
     def __init__(self, rows: Rows, n_views: int, transforms: list[Transforms] | None) -> None:
         self._rows, self._n_views, self._transforms = rows, n_views, transforms
 
-    def plain(self, rows: Sequence[int] | NDArray[np.intp]) -> NDArray[np.float32]:
-        """Return activations of the images as they are, float32 of shape (n, values)."""
+    def plain(self, rows: Sequence[int] | NDArray[np.intp]) -> NDArray:
+        """Return activations of the images as they are, (n, values), as they are kept."""
         return self._rows.take([int(i) * self._n_views for i in rows])
 
     def drawn(
         self, rows: NDArray[np.intp], rng: np.random.Generator
-    ) -> tuple[NDArray[np.float32], Transforms | None]:
+    ) -> tuple[NDArray, Transforms | None]:
         """Return activations of a random view of each image, and the views' transforms."""
         if self._transforms is None:
             return self.plain(rows), None

@@ -83,12 +83,12 @@ class TestContent:
         np.testing.assert_array_equal(rows.take([1, 0, 1])[:, 3], [2, 1, 2])
         assert len(rows) == 2
 
-    def test_half_precision_takes_half_the_room_and_is_read_as_float32(self):
+    def test_half_precision_takes_half_the_room_and_half_the_reading(self):
         store = ActivationStore()
         assert ask(store, 1, 2, dtype="float16") == ([1, 2], [1, 2])
         assert store.n_bytes == 2 * WIDTH * 2
         rows = store.rows("a", keys(1), WIDTH, Encoder([1]), dtype="float16")
-        assert rows.take([0]).dtype == np.float32
+        assert rows.take([0]).dtype == np.float16
 
     def test_what_fails_half_way_is_not_kept(self):
         store = ActivationStore()

@@ -292,11 +292,12 @@ class PixelSegmenter(SegmenterMixin, BaseEstimator):
                 "HYBRIDUS_ACTIVATION_GIB, or take fewer layers or a smaller image_size"
             )
         for i, at in enumerate(places):
-            maps = np.split(batches.plain([i])[0], np.cumsum(sizes)[:-1])
+            values = batches.plain([i])[0].astype(np.float32)
+            maps = np.split(values, np.cumsum(sizes)[:-1])
             yield np.concatenate(
                 [
-                    _interpolate(values.reshape(shape), self.mask_size_, at)
-                    for values, shape in zip(maps, partition.shapes, strict=True)
+                    _interpolate(of_layer.reshape(shape), self.mask_size_, at)
+                    for of_layer, shape in zip(maps, partition.shapes, strict=True)
                 ],
                 axis=1,
             )
