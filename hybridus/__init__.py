@@ -33,6 +33,7 @@ if TYPE_CHECKING:
         Postprocessing,
         ResNet50Segmenter,
         UNetSegmenter,
+        VotingSegmenter,
     )
 
 _HOMES = {
@@ -52,6 +53,7 @@ _HOMES = {
     "SpeckleFilter": "hybridus.preprocessing",
     "TrainingHistoryDisplay": "hybridus.displays",
     "UNetSegmenter": "hybridus.segmenters",
+    "VotingSegmenter": "hybridus.segmenters",
     "WeightsNotFoundError": "hybridus.encoders.weights",
     "compare": "hybridus.model_selection",
     "list_encoders": "hybridus.encoders.registry",
@@ -80,6 +82,7 @@ __all__ = [
     "SpeckleFilter",
     "TrainingHistoryDisplay",
     "UNetSegmenter",
+    "VotingSegmenter",
     "WeightsNotFoundError",
     "__version__",
     "compare",

@@ -16,6 +16,7 @@ from hybridus.segmenters import (
     PixelSegmenter,
     ResNet50Segmenter,
     UNetSegmenter,
+    VotingSegmenter,
 )
 
 # Networks small enough for hundreds of fits; without batch normalisation they compile faster.
@@ -40,6 +41,7 @@ SEGMENTERS = [
         LogisticRegression(), features="basic", mask_size=8, n_pixels=20, random_state=0
     ),
 ]
+SEGMENTERS.append(VotingSegmenter([("unet", SEGMENTERS[0]), ("dncnn", SEGMENTERS[1])]))
 
 _MINI_BATCHES = {
     "check_sample_weight_equivalence_on_dense_data": "an image of weight 2 stands in one batch, an "
@@ -51,6 +53,7 @@ EXPECTED_FAILURES = {
     "DnCNNSegmenter": _MINI_BATCHES,
     "EncoderUNetSegmenter": _MINI_BATCHES,
     "ResNet50Segmenter": _MINI_BATCHES,
+    "VotingSegmenter": _MINI_BATCHES,
     "PixelSegmenter": {
         "check_sample_weight_equivalence_on_dense_data": "pixels are drawn for each image, so an "
         "image given twice is trained on with other pixels the second time",

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from PIL import Image
 from sklearn.exceptions import DataConversionWarning
+from tiny_images import boxed
 
 from hybridus.datasets import load_busi
 from hybridus.images import as_images
@@ -24,12 +25,6 @@ from hybridus.resizing import resize_image
 
 stacks = hnp.arrays(bool, st.tuples(st.integers(1, 4), st.integers(2, 9), st.integers(2, 9)))
 sizes = st.tuples(st.integers(1, 40), st.integers(1, 40))
-
-
-def boxed(items):
-    array = np.empty(len(items), dtype=object)
-    array[:] = items
-    return array
 
 
 def blob(height=24, width=32):

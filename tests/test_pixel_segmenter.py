@@ -20,6 +20,7 @@ from sklearn.model_selection import GridSearchCV, GroupKFold, cross_validate
 from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.svm import LinearSVC
+from tiny_images import discs
 
 from hybridus import EncoderSpec, batches
 from hybridus.activations import ACTIVATIONS
@@ -80,21 +81,6 @@ def asked(segmenter, X):
         segmenter.predict_proba(image[np.newaxis])
         rows.append(segmenter.estimator_[0].inverse_transform(segmenter.estimator_[-1].asked_))
     return np.stack(rows)
-
-
-def discs(n_images, size=32, seed=0, width=None):
-    """Bright discs on noise, 8-bit, and their masks."""
-    rng = np.random.default_rng(seed)
-    shape = (size, width or size)
-    rows, columns = np.mgrid[: shape[0], : shape[1]]
-    centres = rng.uniform(0.25, 0.75, (n_images, 2)) * shape
-    radii = rng.uniform(0.12, 0.25, n_images) * size
-    masks = (
-        np.hypot(rows - centres[:, :1, None], columns - centres[:, 1:, None])
-        < (radii[:, None, None])
-    )
-    images = rng.uniform(0, 0.5, masks.shape) + 0.4 * masks
-    return np.rint(255 * images).astype(np.uint8), masks
 
 
 @pytest.fixture(scope="module")

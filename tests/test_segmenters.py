@@ -19,6 +19,7 @@ from sklearn.exceptions import NotFittedError
 from sklearn.metrics import accuracy_score, f1_score, precision_score, recall_score
 from sklearn.model_selection import GridSearchCV, GroupKFold, cross_validate, learning_curve
 from sklearn.pipeline import make_pipeline
+from tiny_images import boxed, discs
 
 from hybridus import Augmentation, EncoderSpec, batches, training
 from hybridus._network_estimator import NetworkEstimator
@@ -100,27 +101,6 @@ def small_encoder_unet(encoder=STRIDED, **changed):
         **FAST,
     }
     return EncoderUNetSegmenter(encoder, **{**options, **changed})
-
-
-def discs(n_images, size=32, seed=0, width=None):
-    """Bright discs on noise, 8-bit, and their masks."""
-    rng = np.random.default_rng(seed)
-    shape = (size, width or size)
-    rows, columns = np.mgrid[: shape[0], : shape[1]]
-    centres = rng.uniform(0.25, 0.75, (n_images, 2)) * shape
-    radii = rng.uniform(0.12, 0.25, n_images) * size
-    masks = (
-        np.hypot(rows - centres[:, :1, None], columns - centres[:, 1:, None])
-        < (radii[:, None, None])
-    )
-    images = rng.uniform(0, 0.5, masks.shape) + 0.4 * masks
-    return np.rint(255 * images).astype(np.uint8), masks
-
-
-def boxed(items):
-    array = np.empty(len(items), dtype=object)
-    array[:] = items
-    return array
 
 
 def same_variables(first, second):

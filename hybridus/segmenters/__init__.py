@@ -5,6 +5,7 @@ from hybridus.segmenters.dncnn import DnCNNSegmenter
 from hybridus.segmenters.encoder_unet import EncoderUNetSegmenter, ResNet50Segmenter
 from hybridus.segmenters.pixel import PixelSegmenter
 from hybridus.segmenters.unet import UNetSegmenter
+from hybridus.segmenters.voting import VotingSegmenter
 
 __all__ = [
     "DnCNNSegmenter",
@@ -13,4 +14,5 @@ __all__ = [
     "Postprocessing",
     "ResNet50Segmenter",
     "UNetSegmenter",
+    "VotingSegmenter",
 ]

@@ -186,6 +186,11 @@ def mirrored(images: Images, size: tuple[int, int], resize: Resize) -> Images:
     return Images(read, len(images))
 
 
+def same_margins(size: tuple[int, int], other: tuple[int, int], resize: Resize) -> bool:
+    """Whether an image has the same share of margin at both sizes."""
+    return resize == "stretch" or size[0] * other[1] == size[1] * other[0]
+
+
 def check_aspect(image_size: tuple[int, int], mask_size: tuple[int, int], resize: Resize) -> None:
     """Raise where "pad" would give images and their masks different margins.
 
@@ -193,7 +198,7 @@ def check_aspect(image_size: tuple[int, int], mask_size: tuple[int, int], resize
     ------
     ValueError
     """
-    if resize == "pad" and image_size[0] * mask_size[1] != image_size[1] * mask_size[0]:
+    if not same_margins(image_size, mask_size, resize):
         raise ValueError(
             f"image_size={image_size} and mask_size={mask_size}: with resize='pad' both need one "
             "ratio of height to width, or masks would not lie where their lesions do"
