@@ -66,8 +66,12 @@ class NetworkEstimator(CallbackSupportMixin, BaseEstimator):
 
         Returns the partition too: the first for which activations have room.
         """
+        from hybridus.training import lease
+
         policy = resolve_augmentation(self.augmentation)
         for partition in self._partitions():
+            with lease(self._key(partition), partial(self._build, partition)):
+                pass  # an architecture that cannot be is refused before images are encoded
             batches = self._open(subset(images, train), partition, policy)
             if batches is None:
                 continue

@@ -155,7 +155,7 @@ class TestLearning:
     def test_discs_are_found_by_basic_features(self, lesions, unseen):
         assert basic(mask_size=32, sigma_max=4).fit(*lesions).score(*unseen) > 0.85
 
-    @pytest.mark.filterwarnings("ignore:Stochastic Optimizer")
+    @pytest.mark.filterwarnings("error::sklearn.exceptions.ConvergenceWarning")
     def test_by_the_default_perceptron(self, lesions, unseen):
         net = PixelSegmenter(
             features="basic", sigma_max=4, mask_size=32, n_pixels=60, random_state=0

@@ -928,9 +928,10 @@ class TestBadInput:
             ({"loss": "hinge"}, "'loss' parameter of EncoderUNetSegmenter must be"),
         ],
     )
-    def test_encoders_and_decoders_that_cannot_be(self, few, changed, message):
+    def test_encoders_and_decoders_that_cannot_be(self, few, changed, message, encoded):
         with pytest.raises(ValueError, match=message):
             small_encoder_unet(**changed).fit(*few)
+        assert not encoded
 
     def test_unknown_encoders(self, few):
         with pytest.raises(ValueError, match="unknown encoder 'vgg'; known are"):

@@ -232,7 +232,10 @@ class PixelSegmenter(SegmenterMixin, BaseEstimator):
     def _fit_estimator(
         self, rows: NDArray, labels: NDArray, weights: NDArray | None, seed: int
     ) -> Any:
-        estimator = MLPClassifier((64,), max_iter=60) if self.estimator is None else self.estimator
+        estimator = self.estimator
+        if estimator is None:
+            # Pixels are many and noisy: a loss that falls by less than .001 has converged.
+            estimator = MLPClassifier((64,), tol=1e-3, n_iter_no_change=5)
         estimator = clone(estimator)
         if "random_state" in estimator.get_params() and estimator.random_state is None:
             estimator.set_params(random_state=seed)
