@@ -1,10 +1,15 @@
 """What every benchmark does alike: find the data, describe the machine, print and keep results."""
 
+import argparse
 import json
 import os
 import platform
 import subprocess
 import sys
+import tempfile
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -90,6 +95,37 @@ def in_process(module: str, part: str, argument: str, **environment: str) -> Any
         print(f"{part} {argument}: left out ({done.stderr.strip().splitlines()[-1]})")
         return None
     return json.loads(done.stdout.strip().splitlines()[-1])
+
+
+@dataclass(frozen=True)
+class Part:
+    """One table of a benchmark: ``measure(argument)`` runs in a process of its own for each row."""
+
+    title: str
+    measure: Callable[[str], Any]
+    rows: Callable[[], list[dict[str, Any]]]
+
+
+def run_parts(name: str, description: str, parts: Mapping[str, Part]) -> None:
+    """Run the parts that the command line asks for; others stay in the results as they are."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--parts", default=",".join(parts))
+    parser.add_argument("--measure", nargs=2, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    use_real_weights()
+    if arguments.measure:
+        part, argument = arguments.measure
+        warnings.simplefilter("ignore")
+        print(json.dumps(parts[part].measure(argument)))
+        return
+    file = RESULTS / f"{name}.json"
+    results = json.loads(file.read_text())["results"] if file.exists() else {}
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ.setdefault("HYBRIDUS_CACHE", folder)
+        for part in arguments.parts.split(","):
+            results[part] = parts[part].rows()
+            show(results[part], parts[part].title)
+            keep(name, results)
 
 
 def show(rows: list[dict[str, Any]], title: str) -> None:

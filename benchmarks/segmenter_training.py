@@ -5,23 +5,16 @@ two, ResNet50 at 256 pixels and a U-Net at 128; parts that are not run stay in t
 are. Each measurement runs in a process of its own; the peers of the loop take turns in one.
 """
 
-import argparse
-import gc
-import json
-import os
 import statistics
-import tempfile
-import time
-import warnings
 from typing import Any
 
 import numpy as np
 
-from benchmarks._report import RESULTS, in_process, keep, load_real_busi, show, use_real_weights
+from benchmarks._report import Part, in_process, load_real_busi, run_parts
+from benchmarks._training import fits_in_a_row, images_a_second, seconds_of_keras
 from hybridus import EncoderUNetSegmenter, ResNet50Segmenter, UNetSegmenter, make_breast_phantoms
 
 NAME = "segmenter_training"
-ROUNDS = 3
 N_FITS = 10
 ONLY_TRAIN = {
     "augmentation": None,
@@ -54,7 +47,7 @@ def stored(way: str, n_images: int = 64) -> dict[str, float]:
     }
 
 
-def loop(n_images: int = 160) -> dict[str, float]:
+def loop(_: str, n_images: int = 160) -> dict[str, float]:
     """Time epochs of a U-Net, ours and `keras.Model.fit` in turn."""
     from hybridus._keras import keras
     from hybridus.batches import PixelBatches
@@ -75,22 +68,19 @@ def loop(n_images: int = 160) -> dict[str, float]:
     pixels = PixelBatches(as_images(X), (128, 128), channels=1).plain(range(n_images))
     targets = np.stack([resize_mask(mask, (128, 128)) for mask in masks]).astype(np.float32)
     targets = targets.reshape(n_images, 128, 128, 1)
-    one_epoch = {"batch_size": 16, "epochs": 1, "verbose": 0}
-    plain.fit(pixels, targets, **one_epoch)
-    seconds: dict[str, list[float]] = {"hybridus": [], "keras": []}
-    for _ in range(ROUNDS):
-        fitted = UNetSegmenter(max_epochs=2, **ONLY_TRAIN).fit(X, masks)
-        seconds["hybridus"] += list(fitted.history_["seconds"])
-        for _ in range(2):
-            clock = time.perf_counter()
-            plain.fit(pixels, targets, **one_epoch)
-            seconds["keras"].append(time.perf_counter() - clock)
-    return {name: n_images / statistics.median(times) for name, times in seconds.items()}
+    seconds_of_keras(plain, pixels, targets, batch_size=16)
+
+    def ours_again() -> list[float]:
+        return list(UNetSegmenter(max_epochs=2, **ONLY_TRAIN).fit(X, masks).history_["seconds"])
+
+    def keras_again() -> list[float]:
+        return [seconds_of_keras(plain, pixels, targets, batch_size=16) for _ in range(2)]
+
+    return images_a_second({"hybridus": ours_again, "keras": keras_again}, n_images)
 
 
 def fits(name: str) -> dict[str, float]:
     """Fit a small segmenter N_FITS times in this process, after three that start the backend."""
-    import psutil
     from sklearn.base import clone
 
     phantoms = make_breast_phantoms(64, image_size=64, random_state=0)
@@ -108,14 +98,7 @@ def fits(name: str) -> dict[str, float]:
             max_epochs=3,
             random_state=0,
         )
-    process, resident = psutil.Process(), []
-    for _ in range(N_FITS + 3):
-        clone(net).fit(phantoms.images, phantoms.masks)
-        gc.collect()
-        resident.append(process.memory_info().rss / 2**20)
-    growth = np.diff(resident[2:])
-    slope = np.polyfit(np.arange(N_FITS), resident[3:], 1)[0]
-    return {"MiB a fit": float(slope), "largest step, MiB": float(growth.max())}
+    return fits_in_a_row(lambda: clone(net).fit(phantoms.images, phantoms.masks), N_FITS)
 
 
 def measure_stored() -> list[dict[str, Any]]:
@@ -151,33 +134,11 @@ def measure_fits() -> list[dict[str, Any]]:
 
 
 PARTS = {
-    "stored": (stored, measure_stored, "Decoder on a frozen ResNet50, 256 px"),
-    "loop": (loop, measure_loop, "U-Net, 128 px, batches of 16"),
-    "fits": (fits, measure_fits, f"{N_FITS} fits of a small segmenter in a row"),
+    "stored": Part("Decoder on a frozen ResNet50, 256 px", stored, measure_stored),
+    "loop": Part("U-Net, 128 px, batches of 16", loop, measure_loop),
+    "fits": Part(f"{N_FITS} fits of a small segmenter in a row", fits, measure_fits),
 }
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--parts", default=",".join(PARTS))
-    parser.add_argument("--measure", nargs=2, help=argparse.SUPPRESS)
-    arguments = parser.parse_args()
-    use_real_weights()
-    if arguments.measure:
-        part, argument = arguments.measure
-        warnings.simplefilter("ignore")
-        print(json.dumps(PARTS[part][0](*[argument][: bool(argument)])))
-        return
-    file = RESULTS / f"{NAME}.json"
-    results = json.loads(file.read_text())["results"] if file.exists() else {}
-    with tempfile.TemporaryDirectory() as folder:
-        os.environ.setdefault("HYBRIDUS_CACHE", folder)
-        for part in arguments.parts.split(","):
-            _, measure, title = PARTS[part]
-            results[part] = measure()
-            show(results[part], title)
-            keep(NAME, results)
-
-
 if __name__ == "__main__":
-    main()
+    run_parts(NAME, __doc__.splitlines()[0], PARTS)

@@ -5,29 +5,26 @@ results as they are. Each peer runs in a process of its
 own; the loop's peers take turns in one. scikeras and keras.wrappers are left out where absent.
 """
 
-import argparse
-import gc
-import json
 import os
 import statistics
+import tempfile
 import time
-import warnings
 from typing import Any
 
 import numpy as np
 
-from benchmarks._report import RESULTS, in_process, keep, load_real_busi, show, use_real_weights
+from benchmarks._report import Part, in_process, load_real_busi, run_parts
+from benchmarks._training import fits_in_a_row, images_a_second, seconds_of_keras
 from hybridus import FineTunedClassifier, make_breast_phantoms
 from hybridus.encoders.registry import EncoderSpec
 
 N_FITS, N_EPOCHS = 20, 5
-ROUNDS = 3
 
 
 # The loop: images a second beside plain Keras, the same network and batches
 
 
-def loop(image_size: int = 128, n_images: int = 320) -> dict[str, float]:
+def loop(_: str, image_size: int = 128, n_images: int = 320) -> dict[str, float]:
     """Time epochs of MobileNetV2, all layers trained, ours and `keras.Model.fit` in turn."""
     from hybridus._keras import keras
     from hybridus.networks.classifier import classification_metrics
@@ -51,16 +48,17 @@ def loop(image_size: int = 128, n_images: int = 320) -> dict[str, float]:
 
     pixels = PixelBatches(as_images(X), (image_size, image_size)).plain(range(n_images))
     targets = np.eye(3, dtype=np.float32)[y]
-    plain.fit(pixels, targets, batch_size=32, epochs=2, verbose=0)
-    seconds: dict[str, list[float]] = {"hybridus": [], "keras": []}
-    for _ in range(ROUNDS):
-        ours = FineTunedClassifier(max_epochs=3, random_state=0, **settings).fit(X, y)
-        seconds["hybridus"] += list(ours.history_["seconds"])
-        for _ in range(3):
-            started = time.perf_counter()
-            plain.fit(pixels, targets, batch_size=32, epochs=1, verbose=0)
-            seconds["keras"].append(time.perf_counter() - started)
-    return {name: n_images / statistics.median(times) for name, times in seconds.items()}
+    for _ in range(2):
+        seconds_of_keras(plain, pixels, targets, batch_size=32)
+
+    def ours_again() -> list[float]:
+        net = FineTunedClassifier(max_epochs=3, random_state=0, **settings).fit(X, y)
+        return list(net.history_["seconds"])
+
+    def keras_again() -> list[float]:
+        return [seconds_of_keras(plain, pixels, targets, batch_size=32) for _ in range(3)]
+
+    return images_a_second({"hybridus": ours_again, "keras": keras_again}, n_images)
 
 
 # Fits in a row: seconds and memory
@@ -135,7 +133,6 @@ def _wrapped(X: Any, y: Any) -> Any:
 
 def fits(peer: str) -> dict[str, float]:
     """Fit the small network N_FITS times in this process."""
-    import psutil
     from sklearn.base import clone
 
     phantoms = make_breast_phantoms(256, image_size=32, random_state=0)
@@ -145,16 +142,7 @@ def fits(peer: str) -> dict[str, float]:
     if peer == "keras.wrappers":
         X = X.reshape(len(X), -1)
     estimator = estimator_of(peer)
-    process, seconds, resident = psutil.Process(), [], []
-    for _ in range(N_FITS + 3):
-        started = time.perf_counter()
-        clone(estimator).fit(X, phantoms.target)
-        seconds.append(time.perf_counter() - started)
-        gc.collect()
-        resident.append(process.memory_info().rss / 2**20)
-    # Three fits first, since starting a backend takes memory of its own.
-    growth = np.polyfit(np.arange(N_FITS), resident[3:], 1)[0]
-    return {"seconds a fit": statistics.median(seconds[3:]), "MiB a fit": float(growth)}
+    return fits_in_a_row(lambda: clone(estimator).fit(X, phantoms.target), N_FITS)
 
 
 # A stored prefix: seconds an epoch
@@ -217,52 +205,31 @@ def measure_fits() -> list[dict[str, Any]]:
     ]
 
 
-def measure_prefix(folder: str) -> list[dict[str, Any]]:
-    rows = []
+def measure_prefix() -> list[dict[str, Any]]:
+    rows, weights = [], {}
     ways = ("last:20, stored", "last:20, stored by Keras", "last:20, computed", "all layers")
-    for way in ways:
-        file = f"{folder}/{way}.npy"
-        rows.append({"way": way, **measured("prefix", way, HYBRIDUS_BENCHMARK_WEIGHTS=file)})
+    with tempfile.TemporaryDirectory() as folder:
+        for way in ways:
+            file = f"{folder}/{way}.npy"
+            rows.append({"way": way, **measured("prefix", way, HYBRIDUS_BENCHMARK_WEIGHTS=file)})
+            weights[way] = np.load(file)
     stored = rows[0]["seconds an epoch"]
     for row in rows:
         row["x stored"] = row["seconds an epoch"] / stored
-    weights = {way: np.load(f"{folder}/{way}.npy") for way in ways[:3]}
     for row in rows[:2]:
         difference = np.abs(weights[row["way"]] - weights["last:20, computed"]).max()
         row["largest difference of a weight"] = float(difference)
     return rows
 
 
-def main() -> None:
-    import tempfile
-
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--parts", default="loop,fits,prefix")
-    parser.add_argument("--measure", nargs=2, help=argparse.SUPPRESS)
-    arguments = parser.parse_args()
-    use_real_weights()
-    if arguments.measure:
-        part, argument = arguments.measure
-        warnings.simplefilter("ignore")
-        function = {"loop": loop, "fits": fits, "prefix": prefix}[part]
-        print(json.dumps(function(*[argument][: bool(argument)])))
-        return
-    file = RESULTS / "training.json"
-    results = json.loads(file.read_text())["results"] if file.exists() else {}
-    with tempfile.TemporaryDirectory() as folder:
-        os.environ.setdefault("HYBRIDUS_CACHE", folder)
-        for part in arguments.parts.split(","):
-            if part == "loop":
-                results[part] = measure_loop()
-                show(results[part], "MobileNetV2, all layers, 128 px, batches of 32")
-            elif part == "fits":
-                results[part] = measure_fits()
-                show(results[part], f"{N_FITS} fits of a small network, {N_EPOCHS} epochs each")
-            else:
-                results[part] = measure_prefix(folder)
-                show(results[part], "MobileNetV2, last 20 layers, 224 px, without augmentation")
-    print(keep("training", results).name)
+PARTS = {
+    "loop": Part("MobileNetV2, all layers, 128 px, batches of 32", loop, measure_loop),
+    "fits": Part(f"{N_FITS} fits of a small network, {N_EPOCHS} epochs each", fits, measure_fits),
+    "prefix": Part(
+        "MobileNetV2, last 20 layers, 224 px, without augmentation", prefix, measure_prefix
+    ),
+}
 
 
 if __name__ == "__main__":
-    main()
+    run_parts("training", __doc__.splitlines()[0], PARTS)
