@@ -94,7 +94,6 @@ def fits(name: str) -> dict[str, float]:
             weights="bundled",
             image_size=64,
             mask_size=32,
-            decoder_stride=8,
             max_epochs=3,
             random_state=0,
         )

@@ -165,7 +165,7 @@ def succeeded(*arguments):
 
 
 def test_all_four_families_are_there_and_help_names_every_model():
-    assert segmenters.DEFAULT_MODELS == ["resnet50-unet", "pixel-ann"]
+    assert segmenters.DEFAULT_MODELS == ["mobilenet_v2-unet", "resnet50-unet", "pixel-ann"]
     assert segmenters.SLOW_MODELS == ["unet", "dncnn"]
     named = segmenters.DEFAULT_MODELS + segmenters.SLOW_MODELS + segmenters.OFFLINE_MODELS
     assert sorted(named) == sorted(segmenters.RECIPES)
@@ -185,6 +185,7 @@ def test_recipes_make_the_segmenters_they_name():
     given = {"weights": "random", "image_size": None, "cache": False, "seed": 7}
     expected = {
         "unet": (UNetSegmenter, {"image_size": 128, "base_filters": 16}),
+        "mobilenet_v2-unet": (EncoderUNetSegmenter, {"encoder": "mobilenet_v2", "n_views": 2}),
         "resnet50-unet": (EncoderUNetSegmenter, {"encoder": "resnet50", "cache": False}),
         "dncnn": (DnCNNSegmenter, {"filters": 24, "n_layers": 17, "max_epochs": 12}),
         "pixel-ann": (PixelSegmenter, {"encoder": "mobilenet_v2", "features": "both"}),
@@ -367,7 +368,7 @@ def test_slow_models_and_the_narrow_dncnn_are_told_before_the_work(light, scans)
     result = succeeded(scans, *CURATED, "--folds", 2)
     assert "slow  " not in result.stdout
     models = pd.read_csv("hybridus-results/segmentation.csv")["model"].tolist()
-    assert models == ["resnet50-unet", "pixel-ann"]
+    assert models == segmenters.DEFAULT_MODELS
 
 
 def test_options_reach_the_models(light, scans):

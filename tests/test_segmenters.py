@@ -934,6 +934,8 @@ class TestBadInput:
         assert not encoded
 
     def test_unknown_encoders(self, few):
+        with pytest.raises(ValueError, match="names no layers for layers='skips'"):
+            small_encoder_unet(EncoderSpec("nameless", strided)).fit(*few)
         with pytest.raises(ValueError, match="unknown encoder 'vgg'; known are"):
             small_encoder_unet("vgg").fit(*few)
 
@@ -1179,6 +1181,20 @@ class TestParameters:
         assert ResNet50Segmenter().encoder == "resnet50"
         with pytest.raises(ValueError, match="Invalid parameter 'encoder'"):
             ResNet50Segmenter().set_params(encoder="vgg16")
+
+    def test_skips_are_one_map_a_scale_or_the_encoders_taps(self):
+        for encoder, skips in (
+            (STRIDED, STRIDED.taps),
+            (EncoderSpec("both", strided, taps=("half",), skips=("quarter", "eighth")), None),
+        ):
+            net = small_encoder_unet(encoder)
+            net._settle()
+            assert net.frozen_.taps == (skips or encoder.skips)
+        for name in ("mobilenet_v2", "mobilenet_v2_0.35", "vgg16", "resnet50"):
+            net = EncoderUNetSegmenter(name, weights="random", image_size=64)
+            net._settle()
+            sizes = [shape[0] for shape in net._partitions()[0].shapes]
+            assert sizes == [16 // 2**k for k in range(len(sizes))]
 
     def test_of_the_optimizer_are_those_that_keras_takes(self, lesions):
         X, y = (each[:12] for each in lesions)

@@ -141,11 +141,11 @@ def compare(
     model, and of each model's first fold the best, median and worst masks as
     OUT/segmentation_NAME.png.
 
-    Segmenters: resnet50-unet (a decoder on a frozen ResNet50) and pixel-ann (a perceptron that
-    judges each pixel), with minutes for each fold, and, slow, with minutes to tens of minutes for
-    each fold on two cores, unet and dncnn (24 filters a layer, where its paper has 64), trained
-    from scratch. Without DATA small ones: unet-small, mobilenet_v2_0.35-unet, dncnn-small,
-    pixel-ann-basic.
+    Segmenters: mobilenet_v2-unet and resnet50-unet (a decoder on a frozen encoder) and pixel-ann (a
+    perceptron that judges each pixel), with minutes for each fold, and, slow, with minutes to tens
+    of minutes for each fold on two cores, unet and dncnn (24 filters a layer, where its paper has
+    64), trained from scratch. Without DATA small ones: unet-small, mobilenet_v2_0.35-unet,
+    dncnn-small, pixel-ann-basic.
     """
     started = time.perf_counter()
     segments = task is Task.segment

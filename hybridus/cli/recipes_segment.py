@@ -26,22 +26,21 @@ class Recipe:
 # Of those that learn from a hundred phantoms in seconds: small batches, so that there are steps.
 SMALL: dict[str, Any] = {"loss": "bce_dice", "batch_size": 8}
 
-# `hybridus compare --help` names them too. Two views of 224 pixels: those of all scans of BUSI lie
-# within the 4 GiB that activations may take; beyond that, ResNet50 would run in every epoch.
+# Of decoders on a frozen encoder. Two views: those of all scans of BUSI lie within the 4 GiB that
+# activations may take (ResNet50 at 224 pixels); beyond that, the encoder would run in every epoch.
+ON_FROZEN: dict[str, Any] = {
+    "augmentation": "strong",
+    "n_views": 2,
+    "dropout_rate": 0.5,
+    "lr_schedule": "cosine",
+    "max_epochs": 30,
+}
+
+# `hybridus compare --help` names them too.
 RECIPES: dict[str, Recipe] = {
     "unet": Recipe("UNetSegmenter", settings={"loss": "bce_dice", "augmentation": "strong"}),
-    "resnet50-unet": Recipe(
-        "EncoderUNetSegmenter",
-        "resnet50",
-        {
-            "image_size": 224,
-            "augmentation": "strong",
-            "n_views": 2,
-            "dropout_rate": 0.5,
-            "lr_schedule": "cosine",
-            "max_epochs": 30,
-        },
-    ),
+    "mobilenet_v2-unet": Recipe("EncoderUNetSegmenter", "mobilenet_v2", ON_FROZEN),
+    "resnet50-unet": Recipe("EncoderUNetSegmenter", "resnet50", {"image_size": 224, **ON_FROZEN}),
     "dncnn": Recipe(
         "DnCNNSegmenter",
         settings={"filters": 24, "max_epochs": 12},
@@ -86,7 +85,7 @@ SLOW_MODELS = ["unet", "dncnn"]
 # Compared unless models are named: on phantoms small ones whose weights ship with hybridus, on
 # images all others but the slow.
 OFFLINE_MODELS = ["unet-small", "mobilenet_v2_0.35-unet", "dncnn-small", "pixel-ann-basic"]
-DEFAULT_MODELS = ["resnet50-unet", "pixel-ann"]
+DEFAULT_MODELS = ["mobilenet_v2-unet", "resnet50-unet", "pixel-ann"]
 
 
 def build(

@@ -115,12 +115,13 @@ def freeze(
 def _resolve_taps(spec: EncoderSpec, layers: str | Sequence[str]) -> tuple[str, ...]:
     if layers == "last":
         return (spec.last or "output",)
-    if layers == "multi":
-        if not spec.taps:
+    if layers in ("multi", "skips"):
+        several = spec.taps if layers == "multi" else spec.skips or spec.taps
+        if not several:
             raise ValueError(
-                f"encoder {spec.name!r} names no layers for layers='multi'; give a list of names"
+                f"encoder {spec.name!r} names no layers for layers={layers!r}; give a list of names"
             )
-        return spec.taps
+        return several
     if isinstance(layers, str):
         raise ValueError(
             f"layers={layers!r}: expected 'last', 'multi' or a list of layer names, as [{layers!r}]"

@@ -48,6 +48,7 @@ class EncoderSpec:
     image_size: tuple[int, int] = (224, 224)
     taps: tuple[str, ...] = ()
     last: str | None = None
+    skips: tuple[str, ...] = ()
     keras_file: str | None = None
     bundled: str | None = None
 
@@ -100,6 +101,7 @@ def register_encoder(
     image_size: int | tuple[int, int] = 224,
     taps: tuple[str, ...] | list[str] = (),
     last: str | None = None,
+    skips: tuple[str, ...] | list[str] = (),
     options: Mapping[str, Any] | None = None,
     keras_file: str | None = None,
     overwrite: bool = False,
@@ -128,6 +130,9 @@ def register_encoder(
         Layers that ``layers="multi"`` uses.
     last : str, optional
         Layer that ``layers="last"`` uses; by default the network's output.
+    skips : sequence of str
+        Layers that ``layers="skips"`` of `EncoderUNetSegmenter` uses: one map for each scale, from
+        a quarter of the image's size on; by default `taps`.
     options : mapping, optional
         Arguments for `builder`; for keras.applications ``include_top=False, weights=None`` unless
         given.
@@ -178,6 +183,7 @@ def register_encoder(
         image_size=(image_size, image_size) if isinstance(image_size, int) else image_size,
         taps=tuple(taps),
         last=last,
+        skips=tuple(skips),
         keras_file=keras_file,
     )
     _REGISTRY[name] = spec
@@ -223,6 +229,12 @@ _MOBILENET_TAPS = (
     "block_13_expand_relu",
     "out_relu",
 )
+_MOBILENET_SKIPS = (
+    "block_3_expand_relu",
+    "block_6_expand_relu",
+    "block_13_expand_relu",
+    "out_relu",
+)
 for _name, _alpha in (("mobilenet_v2", 1.0), ("mobilenet_v2_0.35", 0.35)):
     register_encoder(
         _name,
@@ -231,6 +243,7 @@ for _name, _alpha in (("mobilenet_v2", 1.0), ("mobilenet_v2_0.35", 0.35)):
         preprocessing="tf",
         taps=_MOBILENET_TAPS,
         last="out_relu",
+        skips=_MOBILENET_SKIPS,
         keras_file=f"mobilenet_v2_weights_tf_dim_ordering_tf_kernels_{_alpha}_224_no_top.h5",
     )
 register_encoder(

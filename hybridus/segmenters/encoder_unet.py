@@ -36,12 +36,12 @@ class EncoderUNetSegmenter(NetworkSegmenter):
         See `DeepFeatureExtractor`.
     weights : {"imagenet", "bundled", "random"} or path, default="imagenet"
         See `DeepFeatureExtractor`.
-    layers : "multi" or list of str, default="multi"
-        Layers that the decoder sees; the encoder's default set of several, or by name. Each must
-        be a map, and half as wide, or less, as the next finer one.
+    layers : "skips" or list of str, default="skips"
+        Layers that the decoder sees; the encoder's default set of one a scale, or by name. Each
+        must be a map, as wide as another or half as wide, or less, as the next finer one.
     trainable : str, default="none"
         Which layers of the encoder are trained; see `FineTunedClassifier`.
-    decoder_filters : sequence of int, default=(64, 48, 32)
+    decoder_filters : sequence of int, default=(48, 32, 24)
         Filters at the coarsest layer and after each doubling; the last holds for all that follow.
     decoder_stride : {1, 2, 4, 8}, default=4
         Where the decoder stops: 4 gives a map of a quarter of `image_size`, which bilinear
@@ -87,7 +87,7 @@ class EncoderUNetSegmenter(NetworkSegmenter):
     >>> from hybridus.segmenters import EncoderUNetSegmenter
     >>> phantoms = make_breast_phantoms(12, image_size=64, random_state=0)
     >>> net = EncoderUNetSegmenter("mobilenet_v2_0.35", weights="bundled", image_size=64,
-    ...     mask_size=32, decoder_stride=8, max_epochs=1, random_state=0)
+    ...     mask_size=32, max_epochs=1, random_state=0)
     >>> net.fit(phantoms.images, phantoms.masks).predict(phantoms.images).shape
     (12, 64, 64, 1)
     """
@@ -96,7 +96,7 @@ class EncoderUNetSegmenter(NetworkSegmenter):
         **COMMON_CONSTRAINTS,
         "encoder": [str, EncoderSpec],
         "weights": [str, os.PathLike],
-        "layers": [StrOptions({"multi"}), list, tuple],
+        "layers": [StrOptions({"skips"}), list, tuple],
         "trainable": [str],
         "decoder_filters": [list, tuple],
         "decoder_stride": [Interval(Integral, 1, None, closed="left")],
@@ -115,9 +115,9 @@ class EncoderUNetSegmenter(NetworkSegmenter):
         encoder: str | EncoderSpec = "mobilenet_v2",
         *,
         weights: str | os.PathLike = "imagenet",
-        layers: str | Sequence[str] = "multi",
+        layers: str | Sequence[str] = "skips",
         trainable: str = "none",
-        decoder_filters: Sequence[int] = (64, 48, 32),
+        decoder_filters: Sequence[int] = (48, 32, 24),
         decoder_stride: int = 4,
         dropout_rate: float = 0.2,
         batch_norm: bool = True,
@@ -267,9 +267,9 @@ class ResNet50Segmenter(EncoderUNetSegmenter):
         self,
         *,
         weights: str | os.PathLike = "imagenet",
-        layers: str | Sequence[str] = "multi",
+        layers: str | Sequence[str] = "skips",
         trainable: str = "none",
-        decoder_filters: Sequence[int] = (64, 48, 32),
+        decoder_filters: Sequence[int] = (48, 32, 24),
         decoder_stride: int = 4,
         dropout_rate: float = 0.2,
         batch_norm: bool = True,
