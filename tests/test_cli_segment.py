@@ -391,7 +391,7 @@ def test_options_that_mean_nothing_for_the_task_are_refused(light, scans):
     line = refused(scans, "--models", "unet,pixel-ann", "--no-cache")
     assert "--no-cache: unet, pixel-ann keep nothing" in line
     line = refused(scans, "--models", "vgg16-svm")
-    assert "vgg16-svm: no such model; choose of unet, resnet50-unet, dncnn, pixel-ann" in line
+    assert "vgg16-svm: no such model; choose of unet, mobilenet_v2-unet, resnet50-unet" in line
     assert "give their folder DATA" in refused("--curation", "curation.csv")
     for option in ("--lesions-only", "--with-normals"):
         assert "are for --task segment" in refused_by_compare(scans, option)
@@ -495,7 +495,7 @@ def test_small_real_segmenters_end_to_end(scans, monkeypatch):
         "encoder": segmenters.Recipe(
             "EncoderUNetSegmenter",
             "mobilenet_v2_0.35",
-            {"image_size": 64, "mask_size": 32, "decoder_stride": 8, "max_epochs": 1},
+            {"image_size": 64, "mask_size": 32, "max_epochs": 1},
         ),
     }
     monkeypatch.setattr(segmenters, "RECIPES", small)
