@@ -62,7 +62,7 @@ def models() -> dict[str, tuple[str, Any]]:
                 deep_supervision=True,
                 batch_size=8,
                 max_epochs=70,
-                early_stopping=False,
+                patience=70,
                 precision="bfloat16",
                 **trained,
             ),
