@@ -15,7 +15,7 @@ from typing import Any
 
 from hybridus._environment import keras_home, n_threads
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # what matters is raised as well
 for _limit in ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"):
     os.environ.setdefault(_limit, str(n_threads()))
 

@@ -91,7 +91,7 @@ class NetworkEstimator(CallbackSupportMixin, BaseEstimator):
             if done == len(images):
                 break
             with lease(self._key(partition), partial(self._build, partition)) as network:
-                network.assign(self.variables_)
+                network.restore(self.variables_)
                 while done < len(images):
                     rows = range(done, min(len(images), done + PREDICTED_TOGETHER))
                     batches = self._open(subset(images, rows), partition)

@@ -1,7 +1,8 @@
 """Where activations of a frozen prefix lie while networks are trained on them.
 
-Rows are kept by content in memory-mapped files that have no name, for the whole process and up to
-a size; the oldest go first. Nothing of them outlives the process, even if it is killed.
+Rows are kept by content, for the whole process and up to a size; the oldest go first. Many that are
+encoded together lie in a memory-mapped file that has no name, few of them in memory. Nothing of
+them outlives the process, even if it is killed.
 """
 
 import os
@@ -51,6 +52,15 @@ def scratch_array(shape: tuple[int, ...], dtype: DTypeLike) -> NDArray:
         else:
             file.truncate(size)
         return np.memmap(file, dtype, "r+", shape=shape)
+
+
+def _check_range(part: NDArray, dtype: np.dtype) -> None:
+    most = max(float(np.max(part)), -float(np.min(part)))
+    if dtype == np.float16 and most > np.finfo(np.float16).max:
+        raise ValueError(
+            f"the encoder gives values up to {most:.3g}, more than float16 holds (65504): take "
+            "activation_dtype='float32' where there is that parameter, or other layers"
+        )
 
 
 class Rows:
@@ -139,6 +149,7 @@ class ActivationStore:
                 return None
             done = 0
             for part in encode([first[key] for key in missing]):
+                _check_range(part, rows.dtype)
                 rows[done : done + len(part)] = part
                 done += len(part)
             block = _Block(rows, [(fingerprint, key) for key in missing])

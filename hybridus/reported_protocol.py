@@ -102,7 +102,7 @@ def score_reported(
 
     References
     ----------
-    Pawlowska et al. 2023, on the duplicates in BUSI, Data in Brief 49:109247. Kapoor and Narayanan
+    Pawlowska et al. 2023, on the duplicates in BUSI, Data in Brief 48:109247. Kapoor and Narayanan
     2023, Leakage and the reproducibility crisis in machine-learning-based science, Patterns
     4:100804.
 

@@ -20,6 +20,7 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, clone
 from sklearn.utils import _safe_indexing, check_consistent_length
 
+from hybridus.encoders.frozen import resolve_size
 from hybridus.masks import as_masks, resize_mask
 from hybridus.metrics import segmentation_report
 from hybridus.metrics.pairs import MaskPairs
@@ -120,7 +121,8 @@ def score_segmenters(
     pandas.DataFrame
         Columns ``model``, ``repeat``, ``fold``, ``n_train``, ``n_test``, ``test_set`` (checksum of
         the tested indices); means over test images with a lesion: ``dice``, ``iou``,
-        ``hausdorff_95`` (pixels; the diagonal of the mask where nothing is predicted);
+        ``hausdorff_95`` (pixels; the diagonal of the mask where nothing is predicted), without
+        those whose lesion vanishes at `mask_size`;
         ``detection_rate``, the share of lesions that a prediction touches;
         ``false_positive_rate``, the share of images without lesion in which any pixel is
         predicted (NaN where there are none); ``dice_all``, over all test images, 1 where there is
@@ -200,7 +202,7 @@ def segment_folds(
     split = {"n_splits": n_splits, "n_repeats": n_repeats, "random_state": random_state}
     folds = lesion_folds(masks, y, groups, **split)
     known = None if groups is None or isinstance(groups, str) else np.asarray(groups, dtype=object)
-    size = (mask_size, mask_size) if isinstance(mask_size, int) else mask_size
+    size = None if mask_size is None else resolve_size(mask_size, "mask_size")
     return (
         _fit_and_judge(
             name, model, X, masks, known, train, test, *divmod(index, n_splits), mask_size=size
@@ -305,12 +307,14 @@ def _fit_and_judge(
 
 def _judge(masks: Any, predicted: Any, size: tuple[int, int] | None) -> dict[str, float]:
     """Scores of the images of one fold."""
-    truth, found = [], []
+    truth, found, has_lesion = [], [], []
     for true, pred in MaskPairs(masks, predicted):
+        has_lesion.append(true.any())
         truth.append(true if size is None else resize_mask(true, size))
         found.append(pred if size is None else resize_mask(pred, size))
     report = segmentation_report(truth, found, missing="diagonal")
-    of_lesions, of_normals = report[report["n_true"] > 0], report[report["n_true"] == 0]
+    # A lesion that is lost at this size is none to find, and its image no normal one.
+    of_lesions, of_normals = report[report["n_true"] > 0], report[~np.array(has_lesion)]
     return {
         **{name: float(of_lesions[name].mean()) for name in ("dice", "iou", "hausdorff_95")},
         "detection_rate": float(of_lesions["n_detected"].sum() / of_lesions["n_true"].sum()),

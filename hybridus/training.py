@@ -25,6 +25,10 @@ _MOST_IDLE = 4
 _PLATEAU_FACTOR = 0.2
 _PREDICTED_TOGETHER = 32
 _FEW = 4
+_OF_ANOTHER = (
+    "was learned by a network of another architecture: a parameter that decides it was changed "
+    "after fit. Change it back, or call fit again, without warm_start"
+)
 
 
 class DivergedError(FloatingPointError):
@@ -143,12 +147,21 @@ class TrainableNetwork:
         for path, value in {**self._initial, **values}.items():
             variable = self._changing.get(path)
             if variable is None or tuple(variable.shape) != value.shape:
-                raise ValueError(
-                    f"{path!r} of shape {value.shape} was learned by a network of another "
-                    "architecture: a parameter that decides it was changed after fit. Change it "
-                    "back, or call fit again, without warm_start"
-                )
+                raise ValueError(f"{path!r} of shape {value.shape} {_OF_ANOTHER}")
             variable.assign(value)
+
+    def restore(self, values: Mapping[str, NDArray]) -> None:
+        """Set all variables that training changes to what a fit has learned.
+
+        Raises
+        ------
+        ValueError
+            Where these are not the variables of this network.
+        """
+        for path in self._changing:
+            if path not in values:
+                raise ValueError(f"{path!r} is missing in what {_OF_ANOTHER}")
+        self.assign(values)
 
     def optimizer_values(self) -> list[NDArray]:
         """Copy the state of the optimizer."""

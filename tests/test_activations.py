@@ -90,6 +90,15 @@ class TestContent:
         rows = store.rows("a", keys(1), WIDTH, Encoder([1]), dtype="float16")
         assert rows.take([0]).dtype == np.float16
 
+    @pytest.mark.parametrize("sign", [1, -1])
+    def test_what_half_precision_cannot_hold_is_refused(self, sign):
+        store = ActivationStore()
+        with pytest.raises(ValueError, match="up to 1e\\+05, more than float16 holds"):
+            store.rows("a", keys(1), WIDTH, Encoder([sign * 1e5]), dtype="float16")
+        assert store.n_bytes == 0
+        rows = store.rows("a", keys(1), WIDTH, Encoder([sign * 1e5]))
+        assert rows.take([0])[0, 0] == np.float32(sign * 1e5)
+
     def test_what_fails_half_way_is_not_kept(self):
         store = ActivationStore()
 

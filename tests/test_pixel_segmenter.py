@@ -344,6 +344,14 @@ class TestEstimator:
         odd = basic().fit(X, y, sample_weight=np.arange(1, 9))
         assert np.abs(even.predict_proba(X) - odd.predict_proba(X)).max() > 1e-3
 
+    def test_weights_and_groups_are_taken_together_where_metadata_is_routed(self, few):
+        X, y = few
+        weights = np.arange(1, 9)
+        expected = basic().fit(X, y, sample_weight=weights)
+        with config_context(enable_metadata_routing=True):
+            net = basic().fit(X, y, sample_weight=weights, groups=np.repeat(range(4), 2))
+        np.testing.assert_array_equal(net.predict_proba(X), expected.predict_proba(X))
+
     def test_without_probabilities_is_refused(self, few):
         with pytest.raises(ValueError, match="'estimator' parameter of PixelSegmenter must be"):
             basic(LinearSVC()).fit(*few)

@@ -185,6 +185,26 @@ def test_images_of_different_sizes_are_judged_at_one_size_if_asked(given, size):
             assert fold.scores[name] == pytest.approx(expected)
 
 
+def test_a_lesion_that_is_lost_at_a_small_size_makes_no_normal():
+    X = np.full((8, 40, 40), 200, np.uint8)
+    masks = np.zeros(X.shape, dtype=bool)
+    masks[:, 5, 5] = True
+    masks[::2, :20] = True
+    table = score_segmenters(
+        {"all": Bright()}, X, masks, y=masks[:, 0, 0], groups="independent", n_splits=2, mask_size=4
+    )
+    assert table["false_positive_rate"].isna().all()
+    assert table["dice"].tolist() == pytest.approx([2 / 3, 2 / 3])
+
+
+@pytest.mark.parametrize("size", ["128", 0, (8, 8, 8), -4])
+def test_an_impossible_mask_size_is_refused_before_anything_is_fitted(scans, size):
+    X, masks, _, groups = scans
+    with pytest.raises(ValueError, match="mask_size=.*: expected a number of pixels"):
+        segment_folds({"exact": Bright()}, X, masks, groups=groups, mask_size=size)
+    assert not Bright.fits
+
+
 def test_a_search_is_fitted_anew_in_every_fold_and_its_choice_is_kept(scans):
     X, masks, y, groups = scans
     search = GridSearchCV(Bright(), {"level": [-1, 100]}, cv=GroupKFold(2))

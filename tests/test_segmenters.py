@@ -632,6 +632,11 @@ class TestPostprocessing:
             cleaned = Postprocessing(largest=True, fill_holes=fill, min_area=0.1)(mask)
             np.testing.assert_array_equal(cleaned, mask)
 
+    @pytest.mark.parametrize("options", [{"largest": "no"}, {"fill_holes": 2}, {"min_area": "x"}])
+    def test_options_of_another_type_are_refused(self, options):
+        with pytest.raises(ValueError, match=f"{next(iter(options))}="):
+            Postprocessing(**options)
+
     @pytest.mark.parametrize("min_area", [-0.1, 1.0, float("nan")])
     def test_areas_that_are_no_share_are_refused(self, min_area):
         with pytest.raises(ValueError, match="min_area=.*: expected a share of the image"):
@@ -659,7 +664,8 @@ class TestAnswers:
         X = discs(4, size=32, width=15)[0]
         padded = np.stack([resize_image(image, (32, 32), resize="pad") for image in X])
         assert np.flatnonzero(padded.any(axis=(0, 1)))[[0, -1]].tolist() == [8, 22]
-        both = copy.copy(unet).set_params(tta=True, resize="pad", output_size="network")
+        both = copy.copy(unet).set_params(tta=True, output_size="network")
+        both.resize_ = "pad"
         mirrored = unet.predict_proba(padded[:, :, ::-1])[:, :, ::-1]
         np.testing.assert_allclose(
             both.predict_proba(X), (unet.predict_proba(padded) + mirrored) / 2, atol=1e-6
@@ -917,6 +923,9 @@ class TestBadInput:
             ({"decoder_filters": [8, 2.5]}, "expected one or more numbers of filters, each 1"),
             ({"trainable": "fifth"}, "trainable='fifth': expected 'none', 'all', 'first:K'"),
             ({"trainable": "last:0"}, "trainable='last:0': expected"),
+            ({"decoder_stride": 3}, "'decoder_stride' parameter of EncoderUNetSegmenter must be"),
+            ({"mask_size": (8, 8, 8)}, r"mask_size=\(8, 8, 8\): expected a number of pixels"),
+            ({"mask_size": ("a", 1)}, r"mask_size=\('a', 1\): expected a number of pixels"),
             ({"image_size": (32, 32, 3)}, r"expected a number of pixels or \(height, width\)"),
             ({"mask_size": (16,)}, r"expected a number of pixels or \(height, width\)"),
             ({"augmentation": "heavy"}, "augmentation='heavy': expected None, one of 'light'"),
@@ -1181,6 +1190,30 @@ class TestParameters:
         assert ResNet50Segmenter().encoder == "resnet50"
         with pytest.raises(ValueError, match="Invalid parameter 'encoder'"):
             ResNet50Segmenter().set_params(encoder="vgg16")
+
+    @pytest.mark.parametrize(
+        ("segmenter", "changed"),
+        [
+            (small_unet(), {"attention": True}),
+            (small_unet(), {"depth": 2}),
+            (small_dncnn(), {"n_layers": 4}),
+            (small_encoder_unet(), {"decoder_stride": 1}),
+        ],
+    )
+    def test_of_another_architecture_are_refused_after_fit(self, lesions, segmenter, changed):
+        net = clone(segmenter).fit(*(each[:12] for each in lesions))
+        with pytest.raises(ValueError, match="learned by a network of another architecture"):
+            net.set_params(**changed).predict(lesions[0][:2])
+
+    def test_of_margins_are_those_of_the_fit(self, lesions):
+        images = [image[:, 4:28] for image in lesions[0][:12]]
+        masks = [mask[:, 4:28] for mask in lesions[1][:12]]
+        for segmenter in (small_unet(), small_encoder_unet()):
+            net = clone(segmenter).fit(images, masks)
+            expected = net.predict_proba(images)
+            np.testing.assert_array_equal(
+                net.set_params(resize="pad").predict_proba(images), expected
+            )
 
     def test_skips_are_one_map_a_scale_or_the_encoders_taps(self):
         for encoder, skips in (

@@ -107,6 +107,13 @@ class TestMean:
         assert score == pytest.approx(dice(unseen[1], full.predict(unseen[0]), empty="one"))
         assert score > 0.6
 
+    def test_is_that_of_the_fit_whatever_is_set_afterwards(self, mean, unseen):
+        expected = mean.predict_proba(unseen[0])
+        changed = copy.copy(mean)
+        changed.estimators = nets(2, resize="pad")
+        changed.weights = [1, 2]
+        np.testing.assert_array_equal(changed.predict_proba(unseen[0]), expected)
+
 
 class TestThreshold:
     def test_is_one_half_or_what_is_given(self, lesions):
@@ -198,6 +205,7 @@ class TestBadInput:
         ("changed", "message"),
         [
             ({"estimators": []}, r"expected one or more \(name, segmenter\)"),
+            ({"estimators": [net()]}, r"expected one or more \(name, segmenter\)"),
             ({"estimators": [("svm", LogisticRegression())]}, "'svm' is LogisticRegression"),
             ({"estimators": [("net", net()), ("net", net())]}, "not unique"),
             ({"weights": [1]}, "expected 2 numbers"),

@@ -85,8 +85,8 @@ def compare(
             help="Height and width of the network input in pixels; of a segmenter without a "
             "network, of what it looks at. Fine-tuning takes three times as long at 224 as at 128: "
             "with the first layers trained, an hour or more on two cores.",
-            show_default=f"each encoder's own, {recipes.FINE_TUNING['image_size']} for fine-tuned "
-            f"ones; {PHANTOM_INPUT} without DATA; each segmenter's own",
+            show_default=f"each encoder's own, {recipes.FINE_TUNING['image_size']} for slow "
+            f"fine-tuned ones; {PHANTOM_INPUT} without DATA; each segmenter's own",
         ),
     ] = None,
     n_jobs: Annotated[
@@ -142,10 +142,10 @@ def compare(
     OUT/segmentation_NAME.png.
 
     Segmenters: mobilenet_v2-unet and resnet50-unet (a decoder on a frozen encoder) and pixel-ann (a
-    perceptron that judges each pixel), with minutes for each fold, and, slow, with minutes to tens
-    of minutes for each fold on two cores, unet and dncnn (24 filters a layer, where its paper has
-    64), trained from scratch. Without DATA small ones: unet-small, mobilenet_v2_0.35-unet,
-    dncnn-small, pixel-ann-basic.
+    multi-layer perceptron that judges each pixel), with minutes for each fold, and, slow, with
+    minutes to tens of minutes for each fold on two cores, unet and dncnn (24 filters a layer,
+    where its paper has 64), trained from scratch. Without DATA small ones: unet-small,
+    mobilenet_v2_0.35-unet, dncnn-small, pixel-ann-basic.
     """
     started = time.perf_counter()
     segments = task is Task.segment

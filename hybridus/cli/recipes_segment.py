@@ -38,7 +38,18 @@ ON_FROZEN: dict[str, Any] = {
 
 # `hybridus compare --help` names them too.
 RECIPES: dict[str, Recipe] = {
-    "unet": Recipe("UNetSegmenter", settings={"loss": "bce_dice", "augmentation": "strong"}),
+    "unet": Recipe(
+        "UNetSegmenter",
+        settings={
+            "loss": "bce_dice",
+            "augmentation": "strong",
+            "deep_supervision": True,
+            "batch_size": 8,
+            "lr_schedule": "cosine",
+            "max_epochs": 70,
+            "patience": 70,
+        },
+    ),
     "mobilenet_v2-unet": Recipe("EncoderUNetSegmenter", "mobilenet_v2", ON_FROZEN),
     "resnet50-unet": Recipe("EncoderUNetSegmenter", "resnet50", {"image_size": 224, **ON_FROZEN}),
     "dncnn": Recipe(

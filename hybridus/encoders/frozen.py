@@ -5,6 +5,7 @@ import json
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from numbers import Real
 from typing import Any, Literal
 
 from hybridus.encoders.registry import EncoderSpec, get_encoder
@@ -132,19 +133,18 @@ def _resolve_taps(spec: EncoderSpec, layers: str | Sequence[str]) -> tuple[str, 
     return taps
 
 
-def resolve_size(image_size: Any) -> tuple[int, int]:
-    """Read a number of pixels, or (height, width).
+def resolve_size(given: Any, name: str = "image_size") -> tuple[int, int]:
+    """Read a number of pixels, or (height, width); `name` is that of the parameter.
 
     Raises
     ------
     ValueError
         For anything else.
     """
-    size = (image_size, image_size) if not isinstance(image_size, Sequence) else tuple(image_size)
-    if len(size) != 2 or not all(int(side) == side and side > 0 for side in size):
-        raise ValueError(
-            f"image_size={image_size!r}: expected a number of pixels or (height, width)"
-        )
+    size = (given, given) if not isinstance(given, Sequence) else tuple(given)
+    numbers = all(isinstance(side, Real) for side in size)
+    if len(size) != 2 or not numbers or not all(int(side) == side and side > 0 for side in size):
+        raise ValueError(f"{name}={given!r}: expected a number of pixels or (height, width)")
     return (int(size[0]), int(size[1]))
 
 

@@ -4,6 +4,7 @@ import warnings
 from abc import abstractmethod
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from numbers import Real
 from typing import Any, Literal
 
 import numpy as np
@@ -49,7 +50,10 @@ class Postprocessing:
     min_area: float = 0.0
 
     def __post_init__(self) -> None:
-        if not 0 <= self.min_area < 1:
+        for name in ("largest", "fill_holes"):
+            if not isinstance(getattr(self, name), bool | np.bool_):
+                raise ValueError(f"{name}={getattr(self, name)!r}: expected True or False")
+        if not (isinstance(self.min_area, Real) and 0 <= self.min_area < 1):
             raise ValueError(
                 f"min_area={self.min_area!r}: expected a share of the image, 0 or more and below 1"
             )
@@ -74,15 +78,15 @@ class Postprocessing:
 class SegmenterMixin:
     """Answers of a segmenter that gives probabilities at the size of its network.
 
-    A subclass has `_probability_maps`, the parameters ``image_shape``, ``resize``, ``output_size``
-    and ``postprocess``, and the fitted `mask_size_` and `threshold_`.
+    A subclass has `_probability_maps`, the parameters ``image_shape``, ``output_size`` and
+    ``postprocess``, and the fitted `mask_size_`, `resize_` and `threshold_`.
     """
 
     image_shape: tuple[int, ...] | None
-    resize: Resize
     output_size: Literal["input", "network"]
     postprocess: Postprocessing | None
     mask_size_: tuple[int, int]
+    resize_: Resize  # as it was when the segmenter was fitted
     threshold_: float
 
     def predict_proba(self, X: Any) -> NDArray:
@@ -134,13 +138,16 @@ class SegmenterMixin:
         float
             Between 0 and 1. An image without lesion counts 1 where none is predicted, else 0.
         """
-        predicted = self.predict(X)
+        check_is_fitted(self, "mask_size_")
         images = validate_images(self, X, reset=False, image_shape=self.image_shape)
         masks = as_masks(y, images, constant_ok=images.flattened)
         if self.output_size == "network":
             size = self.mask_size_
-            masks = as_masks([resize_mask(mask, size, resize=self.resize) for mask in masks])
-        scores = np.asarray(dice(masks, predicted, empty="one", average=None))
+            if images.paths is not None or masks.paths is not None:
+                for i, (image, mask) in enumerate(zip(images, masks, strict=True)):
+                    check_pair(i, image, mask)
+            masks = as_masks([resize_mask(mask, size, resize=self.resize_) for mask in masks])
+        scores = np.asarray(dice(masks, self.predict(X), empty="one", average=None))
         return float(np.average(scores, weights=_check_sample_weight(sample_weight, scores)))
 
     def _restored(self, X: Any) -> Iterator[NDArray[np.float32]]:
@@ -149,7 +156,7 @@ class SegmenterMixin:
         for i, probabilities in enumerate(self._probability_maps(images)):
             if self.output_size == "input":
                 height, width = (images.shape or images[i].shape)[:2]
-                probabilities = restore_mask(probabilities, (height, width), resize=self.resize)
+                probabilities = restore_mask(probabilities, (height, width), resize=self.resize_)
             yield probabilities[..., np.newaxis]
 
     def _cleaned(self, mask: NDArray[np.bool_]) -> NDArray[np.uint8]:

@@ -88,8 +88,10 @@ class NetworkSegmenter(SegmenterMixin, NetworkEstimator):
         ValueError
             For images or masks of a wrong form, numbers or sizes that do not match, labels in
             place of masks, or nothing to hold out.
+        hybridus.encoders.weights.WeightsNotFoundError
+            Where the weights of an encoder cannot be had.
         hybridus.training.DivergedError
-            Where the loss becomes NaN.
+            Where the loss or a weight becomes NaN or infinite.
 
         Warns
         -----
@@ -105,8 +107,9 @@ class NetworkSegmenter(SegmenterMixin, NetworkEstimator):
         weights = _check_sample_weight(
             sample_weight, np.zeros(len(images)), dtype=np.float64, ensure_non_negative=True
         )
+        self.resize_ = self.resize
         self._settle()
-        targets = resized_targets(images, masks, self.mask_size_, self.resize)
+        targets = resized_targets(images, masks, self.mask_size_, self.resize_)
         seed = self._seed()
         counted = np.flatnonzero(weights > 0)
         has_lesion = np.array([mask.any() for mask in targets], dtype=np.intp)
@@ -177,7 +180,7 @@ class NetworkSegmenter(SegmenterMixin, NetworkEstimator):
             part = subset(images, range(start, min(len(images), start + PREDICTED_TOGETHER)))
             (found,) = self._outputs(part)
             if self.tta:
-                (turned,) = self._outputs(mirrored(part, self._input_size, self.resize))
+                (turned,) = self._outputs(mirrored(part, self._input_size, self.resize_))
                 found = (found + turned[:, :, ::-1]) / np.float32(2)
             yield from found[..., 0]
 
@@ -206,7 +209,7 @@ class GreySegmenter(NetworkSegmenter):
         self, images: Images, partition: None, augmentation: Augmentation | None = None
     ) -> Batches:
         return PixelBatches(
-            images, self.mask_size_, resize=self.resize, channels=1, augmentation=augmentation
+            images, self.mask_size_, resize=self.resize_, channels=1, augmentation=augmentation
         )
 
     def _key(self, partition: None) -> Hashable:

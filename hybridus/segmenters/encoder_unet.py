@@ -6,7 +6,7 @@ from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from numpy.typing import NDArray
-from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils._param_validation import Interval, Options, StrOptions
 
 from hybridus.augmentation import Augmentation
 from hybridus.batches import Batches, open_batches
@@ -38,14 +38,14 @@ class EncoderUNetSegmenter(NetworkSegmenter):
         See `DeepFeatureExtractor`.
     layers : "skips" or list of str, default="skips"
         Layers that the decoder sees; the encoder's default set of one a scale, or by name. Each
-        must be a map, as wide as another or half as wide, or less, as the next finer one.
+        must give a map (h, w, channels), none finer than ``image_size / decoder_stride``.
     trainable : str, default="none"
         Which layers of the encoder are trained; see `FineTunedClassifier`.
     decoder_filters : sequence of int, default=(48, 32, 24)
         Filters at the coarsest layer and after each doubling; the last holds for all that follow.
     decoder_stride : {1, 2, 4, 8}, default=4
         Where the decoder stops: 4 gives a map of a quarter of `image_size`, which bilinear
-        interpolation brings to `mask_size`.
+        interpolation brings to `mask_size`. 8 needs other layers than "skips".
     dropout_rate : float, default=0.2
         Share of the coarsest layer's channels that are dropped in training.
     batch_norm : bool, default=True
@@ -99,7 +99,7 @@ class EncoderUNetSegmenter(NetworkSegmenter):
         "layers": [StrOptions({"skips"}), list, tuple],
         "trainable": [str],
         "decoder_filters": [list, tuple],
-        "decoder_stride": [Interval(Integral, 1, None, closed="left")],
+        "decoder_stride": [Options(Integral, {1, 2, 4, 8})],
         "dropout_rate": [Interval(Real, 0, 1, closed="left")],
         "batch_norm": ["boolean"],
         "image_size": [Interval(Integral, 1, None, closed="left"), tuple, list],
@@ -188,7 +188,7 @@ class EncoderUNetSegmenter(NetworkSegmenter):
                 f"decoder_filters={filters!r}: expected one or more numbers of filters, each 1 or "
                 "more"
             )
-        self.mask_size_ = resolve_size(self.mask_size)
+        self.mask_size_ = resolve_size(self.mask_size, "mask_size")
         self.frozen_ = freeze(
             self.encoder,
             weights=self.weights,

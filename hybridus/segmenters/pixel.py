@@ -55,8 +55,10 @@ class PixelSegmenter(SegmenterMixin, BaseEstimator):
     features : {"basic", "deep", "both"}, default="both"
     sigma_max : float, default=16.0
         Largest scale of the basic features, in pixels of `mask_size`; from 1 on scales double.
-    encoder, weights, layers
+    encoder, weights
         Of the deep features; see `EncoderUNetSegmenter`. The default is "mobilenet_v2".
+    layers : "multi" or list of str, default="multi"
+        Layers of the deep features; the encoder's default set of several, or by name.
     image_size : int or (int, int), default=224
         Height and width in pixels of the encoder's input.
     mask_size : int or (int, int), default=128
@@ -179,8 +181,12 @@ class PixelSegmenter(SegmenterMixin, BaseEstimator):
         Raises
         ------
         ValueError
-            For images or masks of a wrong form, numbers or sizes that do not match, and masks that
-            are lesion everywhere or nowhere.
+            For images or masks of a wrong form, numbers or sizes that do not match, masks that are
+            lesion everywhere or nowhere, and weights that the classifier does not take.
+        MemoryError
+            Where activations of 32 images exceed ``HYBRIDUS_ACTIVATION_GIB``.
+        hybridus.encoders.weights.WeightsNotFoundError
+            Where the weights of the encoder cannot be had.
         """
         images = validate_images(self, X, reset=True, image_shape=self.image_shape)
         if y is None:
@@ -191,9 +197,15 @@ class PixelSegmenter(SegmenterMixin, BaseEstimator):
         )
         if groups is not None:
             check_consistent_length(weights, groups)
-        size = self.mask_size_ = resolve_size(self.mask_size)
+        if sample_weight is not None and not has_fit_parameter(self._estimator, "sample_weight"):
+            raise ValueError(
+                f"{type(self._estimator).__name__} takes no sample_weight; choose another "
+                "estimator or leave sample_weight out"
+            )
+        size = self.mask_size_ = resolve_size(self.mask_size, "mask_size")
+        self.resize_ = self.resize
         self.frozen_ = None if self.features == "basic" else self._freeze()
-        targets = resized_targets(images, masks, size, self.resize)
+        targets = resized_targets(images, masks, size, self.resize_)
         random = check_random_state(self.random_state)
         seed = int(random.randint(np.iinfo(np.int32).max))
         train = counted = np.flatnonzero(weights)
@@ -229,25 +241,24 @@ class PixelSegmenter(SegmenterMixin, BaseEstimator):
             self.threshold_ = best_threshold(targets[held_out], found[..., np.newaxis])
         return self
 
+    @property
+    def _estimator(self) -> Any:
+        if self.estimator is not None:
+            return self.estimator
+        # Pixels are many and noisy: a loss that falls by less than .001 has converged.
+        return MLPClassifier((64,), tol=1e-3, n_iter_no_change=5)
+
     def _fit_estimator(
         self, rows: NDArray, labels: NDArray, weights: NDArray | None, seed: int
     ) -> Any:
-        estimator = self.estimator
-        if estimator is None:
-            # Pixels are many and noisy: a loss that falls by less than .001 has converged.
-            estimator = MLPClassifier((64,), tol=1e-3, n_iter_no_change=5)
-        estimator = clone(estimator)
+        estimator = clone(self._estimator)
         if "random_state" in estimator.get_params() and estimator.random_state is None:
             estimator.set_params(random_state=seed)
-        arguments = {}
-        if weights is not None:
-            if not has_fit_parameter(estimator, "sample_weight"):
-                raise ValueError(
-                    f"{type(estimator).__name__} takes no sample_weight; choose another estimator "
-                    "or leave sample_weight out"
-                )
-            arguments = {f"{type(estimator).__name__.lower()}__sample_weight": weights}
-        return make_pipeline(StandardScaler(), estimator).fit(rows, labels, **arguments)
+        arguments = {} if weights is None else {"sample_weight": weights}
+        scaler = StandardScaler()
+        # Not by the pipeline, which hands weights on in another way where routing is enabled.
+        estimator.fit(scaler.fit_transform(rows), labels, **arguments)
+        return make_pipeline(scaler, estimator)
 
     def _probability_maps(self, images: Images) -> Iterator[NDArray[np.float32]]:
         """Yield the probabilities of each image, (h, w), at `mask_size`."""
@@ -273,7 +284,7 @@ class PixelSegmenter(SegmenterMixin, BaseEstimator):
         from skimage.feature import multiscale_basic_features
 
         def compute(i: int) -> NDArray[np.float32]:
-            image = to_grey(resize_image(images[i], self.mask_size_, resize=self.resize))
+            image = to_grey(resize_image(images[i], self.mask_size_, resize=self.resize_))
             features = multiscale_basic_features(
                 image.astype(np.float32) / 255, sigma_min=1, sigma_max=self.sigma_max, workers=1
             )

@@ -58,7 +58,8 @@ class UNetSegmenter(GreySegmenter):
     max_epochs : int, default=60
     threshold : float or "auto", default=0.5
         Probability above which a pixel is lesion; "auto" takes the one with the best mean Dice on
-        the validation part (on the training part where there is none).
+        the validation part (on the training part where there is none), of probabilities as the
+        network gives them: before `tta` and `postprocess`.
     postprocess : Postprocessing or None, default=None
         How predicted masks are cleaned.
     tta : bool, default=False

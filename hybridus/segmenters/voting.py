@@ -13,7 +13,6 @@ from sklearn.utils.metaestimators import _BaseComposition
 
 from hybridus.images import Images, validate_images
 from hybridus.masks import restore_mask
-from hybridus.resizing import Resize
 from hybridus.segmenters._answers import Postprocessing, SegmenterMixin, same_margins
 
 
@@ -28,7 +27,8 @@ class VotingSegmenter(SegmenterMixin, _BaseComposition):
     Parameters
     ----------
     estimators : list of (str, segmenter)
-        Names and segmenters of this package, which are cloned. All must have the same `resize` and
+        Names and segmenters of this package, which are cloned; give each a `random_state` of its
+        own, since equal networks are no better than one. All must have the same `resize` and
         `image_shape`; their own `threshold` counts with ``threshold="auto"`` alone, their
         `postprocess` and `output_size` not at all.
     weights : array-like of shape (n_estimators,), default=None
@@ -46,6 +46,8 @@ class VotingSegmenter(SegmenterMixin, _BaseComposition):
     estimators_ : list of fitted segmenters
     named_estimators_ : Bunch
         The same by name.
+    weights_ : array of shape (n_estimators,)
+        Shares in the mean; they sum to 1.
     threshold_ : float
     mask_size_ : tuple of int
         Height and width of the first segmenter's masks; probabilities of another size are
@@ -106,11 +108,6 @@ class VotingSegmenter(SegmenterMixin, _BaseComposition):
         return self._set_params("estimators", **params)
 
     @property
-    def resize(self) -> Resize:  # type: ignore[override]
-        """How images are brought to the size of the networks."""
-        return self.estimators[0][1].resize
-
-    @property
     def image_shape(self) -> tuple[int, ...] | None:  # type: ignore[override]
         """Shape of images that are given as flattened rows."""
         return self.estimators[0][1].image_shape
@@ -147,6 +144,7 @@ class VotingSegmenter(SegmenterMixin, _BaseComposition):
             where they may not, weights that do not match; and what the segmenters raise.
         """
         weights = self._check_members()
+        self.weights_ = weights / weights.sum()
         validate_images(self, X, reset=True, image_shape=self.image_shape)
         self.estimators_ = [
             clone(segmenter).fit(X, y, sample_weight=sample_weight, groups=groups)
@@ -154,15 +152,16 @@ class VotingSegmenter(SegmenterMixin, _BaseComposition):
         ]
         self.named_estimators_ = Bunch(**dict(zip(self._names(), self.estimators_, strict=True)))
         self.mask_size_ = self.estimators_[0].mask_size_
+        self.resize_ = self.estimators_[0].resize_
         for name, segmenter in zip(self._names(), self.estimators_, strict=True):
-            if not same_margins(segmenter.mask_size_, self.mask_size_, self.resize):
+            if not same_margins(segmenter.mask_size_, self.mask_size_, self.resize_):
                 raise ValueError(
                     f"{name!r} gives masks of {segmenter.mask_size_} and {self._names()[0]!r} of "
                     f"{self.mask_size_}: with resize='pad' all need one ratio of height to width"
                 )
         thresholds = [segmenter.threshold_ for segmenter in self.estimators_]
         self.threshold_ = (
-            float(np.average(thresholds, weights=weights))
+            float(np.dot(thresholds, self.weights_))
             if self.threshold == "auto"
             else float(self.threshold)
         )
@@ -180,16 +179,23 @@ class VotingSegmenter(SegmenterMixin, _BaseComposition):
 
     def _check_members(self) -> NDArray[np.float64]:
         """Check the segmenters before any of them is trained; return their weights."""
-        if not self.estimators:
-            raise ValueError("estimators=[]: expected one or more (name, segmenter)")
+        if not self.estimators or not all(
+            isinstance(item, tuple) and len(item) == 2 and isinstance(item[0], str)
+            for item in self.estimators
+        ):
+            raise ValueError(
+                f"estimators={self.estimators!r}: expected one or more (name, segmenter)"
+            )
+        for item in self.estimators:
+            if not isinstance(item[1], SegmenterMixin):
+                raise ValueError(
+                    f"{item[0]!r} is {item[1]!r}: expected a segmenter of hybridus.segmenters"
+                )
         self._validate_names(self._names())
         for name, segmenter in self.estimators:
-            if not isinstance(segmenter, SegmenterMixin):
-                raise ValueError(
-                    f"{name!r} is {segmenter!r}: expected a segmenter of hybridus.segmenters"
-                )
             for parameter in ("resize", "image_shape"):
-                given, first = getattr(segmenter, parameter), getattr(self, parameter)
+                given = getattr(segmenter, parameter, None)
+                first = getattr(self.estimators[0][1], parameter, None)
                 if given != first:
                     raise ValueError(
                         f"{name!r} has {parameter}={given!r} and {self._names()[0]!r} has "
@@ -210,13 +216,11 @@ class VotingSegmenter(SegmenterMixin, _BaseComposition):
         return weights
 
     def _probability_maps(self, images: Images) -> Iterator[NDArray[np.float32]]:
-        weights = self._check_members()
-        mean = weights / weights.sum()
         of_segmenters = [segmenter._probability_maps(images) for segmenter in self.estimators_]
         for maps in zip(*of_segmenters, strict=True):
             yield sum(
                 share * self._at_mask_size(probabilities)
-                for share, probabilities in zip(mean, maps, strict=True)
+                for share, probabilities in zip(self.weights_, maps, strict=True)
             ).astype(np.float32)
 
     def _at_mask_size(self, probabilities: NDArray[np.float32]) -> NDArray[np.float32]:
