@@ -62,3 +62,29 @@ def no_weights(monkeypatch, tmp_path):
     monkeypatch.setenv("KERAS_HOME", str(tmp_path / "keras home"))
     monkeypatch.setattr(EncoderSpec, "download", fail)
     return tmp_path / "keras home"
+
+
+@pytest.fixture
+def images_encoded(monkeypatch):
+    """Numbers of images that go through a frozen network, from an empty store on."""
+    from hybridus import batches
+    from hybridus.activations import ACTIVATIONS
+
+    counts, open_engine = [], batches.open_engine
+
+    class Counting:
+        def __init__(self, engine):
+            self.engine, self.batch_size = engine, engine.batch_size
+
+        def run(self, parts):
+            def counted():
+                for part in parts:
+                    counts.append(len(part))
+                    yield part
+
+            return self.engine.run(counted())
+
+    monkeypatch.setattr(batches, "open_engine", lambda frozen: Counting(open_engine(frozen)))
+    ACTIVATIONS.clear()
+    yield counts
+    ACTIVATIONS.clear()

@@ -21,26 +21,15 @@ from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.svm import LinearSVC
 from tiny_images import discs
+from tiny_networks import HALVED
 
-from hybridus import EncoderSpec, batches
-from hybridus.activations import ACTIVATIONS
 from hybridus.metrics import dice, dice_scorer, iou_scorer
 from hybridus.preprocessing import SpeckleFilter
 from hybridus.resizing import resize_image
 from hybridus.segmenters import PixelSegmenter, Postprocessing, pixel
 
-
-def halved(input_shape):
-    """An encoder that shows what it sees: the image at half and at a quarter of its size."""
-    from hybridus._keras import keras
-
-    inputs = keras.Input(input_shape)
-    half = keras.layers.AveragePooling2D(2, name="half")(inputs)
-    return keras.Model(inputs, keras.layers.AveragePooling2D(2, name="quarter")(half))
-
-
-HALVED = {
-    "encoder": EncoderSpec("halved", halved, taps=("half", "quarter")),
+ON_HALVED = {
+    "encoder": HALVED,
     "weights": "random",
     "image_size": 16,
 }
@@ -113,29 +102,6 @@ def both(lesions):
         n_pixels=60,
         random_state=0,
     ).fit(*lesions)
-
-
-@pytest.fixture
-def encoded(monkeypatch):
-    """Numbers of images that go through a frozen network, from an empty store on."""
-    counts, open_engine = [], batches.open_engine
-
-    class Counting:
-        def __init__(self, engine):
-            self.engine, self.batch_size = engine, engine.batch_size
-
-        def run(self, parts):
-            def counted():
-                for part in parts:
-                    counts.append(len(part))
-                    yield part
-
-            return self.engine.run(counted())
-
-    monkeypatch.setattr(batches, "open_engine", lambda frozen: Counting(open_engine(frozen)))
-    ACTIVATIONS.clear()
-    yield counts
-    ACTIVATIONS.clear()
 
 
 @pytest.fixture
@@ -254,7 +220,7 @@ class TestFeatures:
     @pytest.mark.parametrize("mask_size", [32, (16, 24), 11])
     def test_deep_ones_are_the_maps_interpolated(self, lesions, mask_size):
         X = lesions[0][:3]
-        net = basic(Recorder(), features="deep", **{**HALVED, "mask_size": mask_size})
+        net = basic(Recorder(), features="deep", **{**ON_HALVED, "mask_size": mask_size})
         net.fit(X, lesions[1][:3])
         assert net.n_pixel_features_ == 6
         size = net.mask_size_
@@ -271,7 +237,7 @@ class TestFeatures:
     def test_both_stand_side_by_side(self, few):
         X, y = few
         rows = {
-            kind: asked(basic(Recorder(), features=kind, **HALVED).fit(X, y), X[:2])
+            kind: asked(basic(Recorder(), features=kind, **ON_HALVED).fit(X, y), X[:2])
             for kind in ("basic", "deep", "both")
         }
         expected = np.concatenate([rows["basic"], rows["deep"]], axis=-1)
@@ -279,22 +245,22 @@ class TestFeatures:
 
     def test_of_many_images_come_in_their_order(self, few, monkeypatch):
         X, y = few
-        whole = basic(features="both", **HALVED).fit(X, y)
+        whole = basic(features="both", **ON_HALVED).fit(X, y)
         monkeypatch.setattr(pixel, "_TOGETHER", 3)
-        parts = basic(features="both", **HALVED).fit(X, y)
+        parts = basic(features="both", **ON_HALVED).fit(X, y)
         np.testing.assert_array_equal(whole.predict_proba(X), parts.predict_proba(X))
 
-    def test_an_encoder_sees_an_image_once(self, few, encoded):
+    def test_an_encoder_sees_an_image_once(self, few, images_encoded):
         X, y = few
-        net = basic(features="deep", **HALVED).fit(X, y)
+        net = basic(features="deep", **ON_HALVED).fit(X, y)
         net.predict(X)
         net.score(X, y)
         other = LinearDiscriminantAnalysis()
-        basic(other, features="deep", n_pixels=30, **{**HALVED, "random_state": 1}).fit(X, y)
+        basic(other, features="deep", n_pixels=30, **{**ON_HALVED, "random_state": 1}).fit(X, y)
         cross_validate(net, X, y, cv=2)
-        assert sum(encoded) == 8
+        assert sum(images_encoded) == 8
         net.predict(discs(3, size=16, seed=9)[0])
-        assert sum(encoded) == 11
+        assert sum(images_encoded) == 11
 
     def test_basic_ones_need_no_encoder(self, few):
         net = basic(encoder="nowhere", weights="nothing").fit(*few)
@@ -304,7 +270,7 @@ class TestFeatures:
     def test_no_room_for_activations_is_an_error(self, few, monkeypatch):
         monkeypatch.setenv("HYBRIDUS_ACTIVATION_GIB", "0")
         with pytest.raises(MemoryError, match="activations of 8 images; raise HYBRIDUS_ACTIV"):
-            basic(features="deep", **HALVED).fit(*few)
+            basic(features="deep", **ON_HALVED).fit(*few)
 
 
 class TestEstimator:
@@ -522,7 +488,7 @@ class TestBadInput:
     )
     def test_features_that_cannot_be(self, few, changed, message):
         with pytest.raises(ValueError, match=message):
-            basic(**{"features": "deep", **HALVED, **changed}).fit(*few)
+            basic(**{"features": "deep", **ON_HALVED, **changed}).fit(*few)
 
     def test_prediction_before_fit(self, few):
         with pytest.raises(NotFittedError):

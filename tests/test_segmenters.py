@@ -20,10 +20,10 @@ from sklearn.metrics import accuracy_score, f1_score, precision_score, recall_sc
 from sklearn.model_selection import GridSearchCV, GroupKFold, cross_validate, learning_curve
 from sklearn.pipeline import make_pipeline
 from tiny_images import boxed, discs
+from tiny_networks import HALVED
 
-from hybridus import Augmentation, EncoderSpec, batches, training
+from hybridus import Augmentation, EncoderSpec, training
 from hybridus._network_estimator import NetworkEstimator
-from hybridus.activations import ACTIVATIONS
 from hybridus.encoders.registry import get_encoder
 from hybridus.encoders.weights import locate_weights, read_weights
 from hybridus.losses import LOSSES, make_loss
@@ -64,15 +64,6 @@ def small_dncnn(**changed):
     return DnCNNSegmenter(**{**options, **changed})
 
 
-def halved(input_shape):
-    """An encoder that shows what it sees: the image at half and at a quarter of its size."""
-    from hybridus._keras import keras
-
-    inputs = keras.Input(input_shape)
-    half = keras.layers.AveragePooling2D(2, name="half")(inputs)
-    return keras.Model(inputs, keras.layers.AveragePooling2D(2, name="quarter")(half))
-
-
 def strided(input_shape):
     """An encoder of three convolutions of stride 2."""
     from hybridus._keras import keras
@@ -85,7 +76,6 @@ def strided(input_shape):
     return keras.Model(inputs, x)
 
 
-HALVED = EncoderSpec("halved", halved, taps=("half", "quarter"))
 STRIDED = EncoderSpec("strided", strided, taps=("half", "quarter", "eighth"))
 
 
@@ -202,29 +192,6 @@ def parts(monkeypatch):
 
     monkeypatch.setattr(NetworkEstimator, "_hold_out", spy)
     return seen
-
-
-@pytest.fixture
-def encoded(monkeypatch):
-    """Numbers of images that go through a frozen network, from an empty store on."""
-    counts, open_engine = [], batches.open_engine
-
-    class Counting:
-        def __init__(self, engine):
-            self.engine, self.batch_size = engine, engine.batch_size
-
-        def run(self, parts):
-            def counted():
-                for part in parts:
-                    counts.append(len(part))
-                    yield part
-
-            return self.engine.run(counted())
-
-    monkeypatch.setattr(batches, "open_engine", lambda frozen: Counting(open_engine(frozen)))
-    ACTIVATIONS.clear()
-    yield counts
-    ACTIVATIONS.clear()
 
 
 class TestLearning:
@@ -937,10 +904,10 @@ class TestBadInput:
             ({"loss": "hinge"}, "'loss' parameter of EncoderUNetSegmenter must be"),
         ],
     )
-    def test_encoders_and_decoders_that_cannot_be(self, few, changed, message, encoded):
+    def test_encoders_and_decoders_that_cannot_be(self, few, changed, message, images_encoded):
         with pytest.raises(ValueError, match=message):
             small_encoder_unet(**changed).fit(*few)
-        assert not encoded
+        assert not images_encoded
 
     def test_unknown_encoders(self, few):
         with pytest.raises(ValueError, match="names no layers for layers='skips'"):
@@ -984,37 +951,37 @@ class TestBadInput:
 
 
 class TestFrozenEncoder:
-    def test_sees_each_view_of_an_image_once(self, lesions, encoded, parts):
+    def test_sees_each_view_of_an_image_once(self, lesions, images_encoded, parts):
         X, y = (each[:16] for each in lesions)
         small_encoder_unet(n_views=3).fit(X, y)
         train, held_out = map(len, parts[0])
         assert held_out > 0
-        assert sum(encoded) == 3 * train + held_out
+        assert sum(images_encoded) == 3 * train + held_out
         net = small_encoder_unet(
             n_views=3, loss="dice", decoder_filters=(3,), dropout_rate=0.0, learning_rate=0.1
         ).fit(X, y)
         small_encoder_unet(n_views=3, threshold="auto", max_epochs=1).fit(X, y)
         net.predict(X)
         net.score(X, y)
-        assert sum(encoded) == 3 * train + held_out
+        assert sum(images_encoded) == 3 * train + held_out
         small_encoder_unet(n_views=4).fit(X, y)
-        assert sum(encoded) == 4 * train + held_out
+        assert sum(images_encoded) == 4 * train + held_out
         net.predict(lesions[0][:20])
-        assert sum(encoded) == 4 * train + held_out + 4
+        assert sum(images_encoded) == 4 * train + held_out + 4
 
-    def test_sees_an_image_once_in_all_folds(self, lesions, encoded):
+    def test_sees_an_image_once_in_all_folds(self, lesions, images_encoded):
         X, y = (each[:12] for each in lesions)
         twice = np.concatenate([X, X[:4]]), np.concatenate([y, y[:4]])
         cross_validate(small_encoder_unet(augmentation=None), *twice, cv=2)
-        assert sum(encoded) == 12
+        assert sum(images_encoded) == 12
 
-    def test_serves_a_partly_trained_one_too(self, lesions, encoded, steps):
+    def test_serves_a_partly_trained_one_too(self, lesions, images_encoded, steps):
         X, y = (each[:12] for each in lesions)
         for trainable in ("eighth", "last:1", "eighth"):
             small_encoder_unet(
                 trainable=trainable, augmentation=None, validation_fraction=None
             ).fit(X, y)
-        assert sum(encoded) == 12
+        assert sum(images_encoded) == 12
         # half and quarter cross the cut to the decoder, quarter to the trained layer too.
         assert {x.shape[1] for x, _, _ in steps} == {4 * (16 * 16 + 8 * 8)}
 
@@ -1028,30 +995,32 @@ class TestFrozenEncoder:
         assert 0 < difference.max() < 0.02
 
     @pytest.mark.parametrize("trainable", ["none", "eighth"])
-    def test_kept_or_computed_in_every_step_gives_the_same(self, lesions, encoded, trainable):
+    def test_kept_or_computed_in_every_step_gives_the_same(
+        self, lesions, images_encoded, trainable
+    ):
         X, y = (each[:16] for each in lesions)
         options = {"trainable": trainable, "augmentation": None, "activation_dtype": "float32"}
         kept = small_encoder_unet(**options).fit(X, y)
-        assert sum(encoded) == 16
+        assert sum(images_encoded) == 16
         computed = small_encoder_unet(cache=False, **options).fit(X, y)
         probabilities = kept.predict_proba(X)
         assert np.ptp(probabilities) > 0.05
         np.testing.assert_allclose(computed.predict_proba(X), probabilities, atol=1e-4)
-        assert sum(encoded) == 16
+        assert sum(images_encoded) == 16
         np.testing.assert_allclose(
             computed.history_["val_loss"], kept.history_["val_loss"], rtol=1e-4
         )
 
-    def test_that_has_no_room_is_computed_in_every_step(self, lesions, encoded, monkeypatch):
+    def test_that_has_no_room_is_computed_in_every_step(self, lesions, images_encoded, monkeypatch):
         X, y = (each[:16] for each in lesions)
         roomy = small_encoder_unet(cache=False).fit(X, y)
         kept = small_encoder_unet().fit(X, y)
-        before = sum(encoded)
+        before = sum(images_encoded)
         monkeypatch.setenv("HYBRIDUS_ACTIVATION_GIB", "1e-6")
         cramped = small_encoder_unet().fit(X, y)
         same_variables(cramped, roomy)
         np.testing.assert_array_equal(cramped.predict(X), roomy.predict(X))
-        assert sum(encoded) == before
+        assert sum(images_encoded) == before
         crowded = kept.predict_proba(X)  # fitted on what was kept, predicting from pixels
         monkeypatch.delenv("HYBRIDUS_ACTIVATION_GIB")
         np.testing.assert_allclose(kept.predict_proba(X), crowded, atol=5e-3)

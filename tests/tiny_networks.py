@@ -31,7 +31,17 @@ def build_unnamed(input_shape):
     return keras.Model(pixels, x)
 
 
+def halved(input_shape):
+    """An encoder that shows what it sees: the image at half and at a quarter of its size."""
+    from hybridus._keras import keras
+
+    inputs = keras.Input(input_shape)
+    half = keras.layers.AveragePooling2D(2, name="half")(inputs)
+    return keras.Model(inputs, keras.layers.AveragePooling2D(2, name="quarter")(half))
+
+
 TINY = EncoderSpec("tiny", build_tiny, image_size=(8, 8), taps=("relu1", "relu2"), last="relu2")
+HALVED = EncoderSpec("halved", halved, taps=("half", "quarter"))
 UNNAMED = EncoderSpec("unnamed", build_unnamed, image_size=(8, 8))
 
 
