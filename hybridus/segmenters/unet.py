@@ -89,6 +89,13 @@ class UNetSegmenter(GreySegmenter):
     n_features_in_ : int
         Values in one image, where all images had one shape.
 
+    Notes
+    -----
+    The defaults are those of much reported work. On breast ultrasound `benchmarks.busi_segmentation`
+    found masks better by .07 Dice with ``loss="bce_dice", deep_supervision=True,
+    augmentation="strong", lr_schedule="cosine", batch_size=8, max_epochs=70, patience=70,
+    tta=True``, in twice the epochs.
+
     References
     ----------
     Ronneberger, Fischer and Brox 2015, U-Net, arXiv:1505.04597.
