@@ -150,6 +150,13 @@ class SegmenterMixin:
         scores = np.asarray(dice(masks, self.predict(X), empty="one", average=None))
         return float(np.average(scores, weights=_check_sample_weight(sample_weight, scores)))
 
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()  # type: ignore[misc]
+        tags.input_tags.positive_only = True
+        tags.input_tags.three_d_array = True
+        tags.target_tags.required = True
+        return tags
+
     def _restored(self, X: Any) -> Iterator[NDArray[np.float32]]:
         check_is_fitted(self, "mask_size_")
         images = validate_images(self, X, reset=False, image_shape=self.image_shape)

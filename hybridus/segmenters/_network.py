@@ -184,13 +184,6 @@ class NetworkSegmenter(SegmenterMixin, NetworkEstimator):
                 found = (found + turned[:, :, ::-1]) / np.float32(2)
             yield from found[..., 0]
 
-    def __sklearn_tags__(self):
-        tags = super().__sklearn_tags__()
-        tags.input_tags.positive_only = True
-        tags.input_tags.three_d_array = True
-        tags.target_tags.required = True
-        return tags
-
 
 class GreySegmenter(NetworkSegmenter):
     """Base of segmenters that see grey pixels and are trained from scratch."""

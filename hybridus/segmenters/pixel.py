@@ -330,13 +330,6 @@ class PixelSegmenter(SegmenterMixin, BaseEstimator):
         check_aspect(frozen.image_size, self.mask_size_, self.resize)
         return frozen
 
-    def __sklearn_tags__(self):
-        tags = super().__sklearn_tags__()
-        tags.input_tags.positive_only = True
-        tags.input_tags.three_d_array = True
-        tags.target_tags.required = True
-        return tags
-
 
 def _balanced_places(mask: NDArray, n_pixels: int, rng: np.random.Generator) -> Places:
     """Draw pixels of an image, half of them lesion, or as many as there are."""

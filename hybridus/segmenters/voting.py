@@ -167,13 +167,6 @@ class VotingSegmenter(SegmenterMixin, _BaseComposition):
         )
         return self
 
-    def __sklearn_tags__(self):
-        tags = super().__sklearn_tags__()
-        tags.input_tags.positive_only = True
-        tags.input_tags.three_d_array = True
-        tags.target_tags.required = True
-        return tags
-
     def _names(self) -> list[str]:
         return [name for name, _ in self.estimators]
 
