@@ -54,22 +54,21 @@ def models() -> dict[str, tuple[str, Any]]:
         output_size="network",
         **answers,
     )
+    unet = UNetSegmenter(
+        loss="bce_dice",
+        deep_supervision=True,
+        batch_size=8,
+        max_epochs=70,
+        patience=70,
+        precision="bfloat16",
+        **trained,
+    )
     return {
         "both encoders": ("lesions", averaged),
         "both encoders, with normals": ("all", averaged),
         "U-Net, as reported": ("lesions", UNetSegmenter(**COMMON)),
-        "U-Net": (
-            "lesions",
-            UNetSegmenter(
-                loss="bce_dice",
-                deep_supervision=True,
-                batch_size=8,
-                max_epochs=70,
-                patience=70,
-                precision="bfloat16",
-                **trained,
-            ),
-        ),
+        "U-Net": ("lesions", unet),
+        "U-Net, with normals": ("all", unet),
         "DnCNN, 24 filters": ("lesions", DnCNNSegmenter(filters=24, max_epochs=12, **COMMON)),
         "ANN of pixels": ("lesions", PixelSegmenter(**COMMON)),
     }
