@@ -167,7 +167,7 @@ def test_version_and_help_answer_without_heavy_imports():
     for name in recipes.RECIPES:
         assert name in plain
     assert "minutes for each fold, mobilenet_v2-softmax and vgg16-softmax" in plain
-    assert "128 for fine-tuned ones" in plain
+    assert "128 for slow fine-tuned ones" in plain
     assert "how inflated such figures are" in plain
 
 
