@@ -55,8 +55,10 @@ def scratch_array(shape: tuple[int, ...], dtype: DTypeLike) -> NDArray:
 
 
 def _check_range(part: NDArray, dtype: np.dtype) -> None:
+    if dtype != np.float16:
+        return
     most = max(float(np.max(part)), -float(np.min(part)))
-    if dtype == np.float16 and most > np.finfo(np.float16).max:
+    if most > np.finfo(np.float16).max:
         raise ValueError(
             f"the encoder gives values up to {most:.3g}, more than float16 holds (65504): take "
             "activation_dtype='float32' where there is that parameter, or other layers"
