@@ -19,9 +19,9 @@ from scipy import ndimage
 from hybridus.datasets import make_breast_phantoms
 from hybridus.encoders.engine import open_engine
 from hybridus.encoders.frozen import freeze
-from hybridus.images import read_image
-from hybridus.persistence import replacing
-from hybridus.resizing import resize_image, widen
+from hybridus.inputs.files import replacing
+from hybridus.inputs.images import read_image
+from hybridus.inputs.resizing import resize_image, widen
 
 SIZE = 128  # pixels of a training image
 GRID = 8  # places along a side for which the teachers speak: stride 16

@@ -22,9 +22,9 @@ from threadpoolctl import threadpool_limits
 
 from benchmarks._report import RESULTS, keep, load_real_busi, show, use_real_weights
 from hybridus import FineTunedClassifier, compare, make_hybrid_classifier
-from hybridus.images import read_image
-from hybridus.model_selection import corrected_t_test
-from hybridus.resizing import resize_image
+from hybridus.inputs.images import read_image
+from hybridus.inputs.resizing import resize_image
+from hybridus.protocol.model_selection import corrected_t_test
 
 FUSION = ["vgg16", "mobilenet_v2", "resnet50"]
 

@@ -22,10 +22,7 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from benchmarks._report import RESULTS, keep, load_real_busi, show, use_real_weights
-from hybridus.masks import resize_mask
-from hybridus.metrics import segmentation_report
-from hybridus.model_selection import repeated_folds
-from hybridus.segmenters import (
+from hybridus.estimators.segmenters import (
     DnCNNSegmenter,
     EncoderUNetSegmenter,
     PixelSegmenter,
@@ -34,6 +31,9 @@ from hybridus.segmenters import (
     UNetSegmenter,
     VotingSegmenter,
 )
+from hybridus.inputs.masks import resize_mask
+from hybridus.metrics import segmentation_report
+from hybridus.protocol.model_selection import repeated_folds
 
 SIZE = (128, 128)
 NAME = "busi_segmentation"

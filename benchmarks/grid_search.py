@@ -20,7 +20,7 @@ from sklearn.svm import SVC
 from benchmarks._peers import CountedFeatures, KerasFeatures, count_encodes
 from benchmarks._report import SHARED, keep, show, use_real_weights
 from hybridus import DeepFeatureExtractor, load_busi
-from hybridus.images import as_images, content_key
+from hybridus.inputs.images import as_images, content_key
 
 GRID = {
     "head__C": [0.1, 1.0, 3.0, 10.0, 30.0, 100.0],

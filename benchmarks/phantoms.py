@@ -18,7 +18,7 @@ from threadpoolctl import threadpool_limits
 
 from benchmarks._report import RESULTS, keep, show
 from hybridus import make_breast_phantoms
-from hybridus.persistence import replacing
+from hybridus.inputs.files import replacing
 
 COLUMNS, SIDE = 7, 160
 

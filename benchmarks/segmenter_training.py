@@ -50,10 +50,10 @@ def stored(way: str, n_images: int = 64) -> dict[str, float]:
 def loop(_: str, n_images: int = 160) -> dict[str, float]:
     """Time epochs of a U-Net, ours and `keras.Model.fit` in turn."""
     from hybridus._keras import keras
-    from hybridus.batches import PixelBatches
-    from hybridus.images import as_images
-    from hybridus.masks import resize_mask
-    from hybridus.networks.segmentation import segmentation_metrics
+    from hybridus.inputs.images import as_images
+    from hybridus.inputs.masks import resize_mask
+    from hybridus.training.batches import PixelBatches
+    from hybridus.training.networks.segmentation import segmentation_metrics
 
     X, masks = some_lesions(n_images)
     ours = UNetSegmenter(max_epochs=2, **ONLY_TRAIN).fit(X, masks)

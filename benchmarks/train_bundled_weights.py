@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from benchmarks._distillation import GRID, SHARES, SIZE, draw_images, learn_directions, teach
 from benchmarks._report import SHARED, use_real_weights
-from hybridus.persistence import replacing
+from hybridus.inputs.files import replacing
 
 LOG = logging.getLogger("train_bundled_weights")
 ENCODER = "mobilenet_v2_0.35"

@@ -27,7 +27,7 @@ N_FITS, N_EPOCHS = 20, 5
 def loop(_: str, image_size: int = 128, n_images: int = 320) -> dict[str, float]:
     """Time epochs of MobileNetV2, all layers trained, ours and `keras.Model.fit` in turn."""
     from hybridus._keras import keras
-    from hybridus.networks.classifier import classification_metrics
+    from hybridus.training.networks.classifier import classification_metrics
 
     busi = load_real_busi()
     chosen = np.random.default_rng(0).choice(len(busi.target), n_images, replace=False)
@@ -43,8 +43,8 @@ def loop(_: str, image_size: int = 128, n_images: int = 320) -> dict[str, float]
         metrics=classification_metrics(),
         jit_compile=False,
     )
-    from hybridus.batches import PixelBatches
-    from hybridus.images import as_images
+    from hybridus.inputs.images import as_images
+    from hybridus.training.batches import PixelBatches
 
     pixels = PixelBatches(as_images(X), (image_size, image_size)).plain(range(n_images))
     targets = np.eye(3, dtype=np.float32)[y]

@@ -9,10 +9,7 @@ from typing import TYPE_CHECKING, Any
 from hybridus._version import __version__
 
 if TYPE_CHECKING:
-    from hybridus.augmentation import Augmentation
-    from hybridus.classifiers import FineTunedClassifier
     from hybridus.datasets import load_busi, load_image_folder, make_breast_phantoms
-    from hybridus.displays import SegmentationDisplay, TrainingHistoryDisplay
     from hybridus.encoders.registry import (
         EncoderSpec,
         Preprocessing,
@@ -20,13 +17,11 @@ if TYPE_CHECKING:
         register_encoder,
     )
     from hybridus.encoders.weights import WeightsNotFoundError
-    from hybridus.feature_store import FeatureStore
-    from hybridus.features import DeepFeatureExtractor
-    from hybridus.hybrid import make_hybrid_classifier
-    from hybridus.model_selection import compare
-    from hybridus.preprocessing import ContrastEqualizer, SpeckleFilter
-    from hybridus.segmentation_folds import score_segmenters
-    from hybridus.segmenters import (
+    from hybridus.estimators.classifiers import FineTunedClassifier
+    from hybridus.estimators.features import DeepFeatureExtractor
+    from hybridus.estimators.hybrid import make_hybrid_classifier
+    from hybridus.estimators.preprocessing import ContrastEqualizer, SpeckleFilter
+    from hybridus.estimators.segmenters import (
         DnCNNSegmenter,
         EncoderUNetSegmenter,
         PixelSegmenter,
@@ -35,34 +30,39 @@ if TYPE_CHECKING:
         UNetSegmenter,
         VotingSegmenter,
     )
+    from hybridus.inputs.augmentation import Augmentation
+    from hybridus.protocol.model_selection import compare
+    from hybridus.protocol.segmentation_folds import score_segmenters
+    from hybridus.report import SegmentationDisplay, TrainingHistoryDisplay
+    from hybridus.store.rows import FeatureStore
 
 _HOMES = {
-    "Augmentation": "hybridus.augmentation",
-    "ContrastEqualizer": "hybridus.preprocessing",
-    "DeepFeatureExtractor": "hybridus.features",
-    "DnCNNSegmenter": "hybridus.segmenters",
+    "Augmentation": "hybridus.inputs.augmentation",
+    "ContrastEqualizer": "hybridus.estimators.preprocessing",
+    "DeepFeatureExtractor": "hybridus.estimators.features",
+    "DnCNNSegmenter": "hybridus.estimators.segmenters",
     "EncoderSpec": "hybridus.encoders.registry",
-    "EncoderUNetSegmenter": "hybridus.segmenters",
-    "FeatureStore": "hybridus.feature_store",
-    "FineTunedClassifier": "hybridus.classifiers",
-    "PixelSegmenter": "hybridus.segmenters",
-    "Postprocessing": "hybridus.segmenters",
+    "EncoderUNetSegmenter": "hybridus.estimators.segmenters",
+    "FeatureStore": "hybridus.store.rows",
+    "FineTunedClassifier": "hybridus.estimators.classifiers",
+    "PixelSegmenter": "hybridus.estimators.segmenters",
+    "Postprocessing": "hybridus.estimators.segmenters",
     "Preprocessing": "hybridus.encoders.registry",
-    "ResNet50Segmenter": "hybridus.segmenters",
-    "SegmentationDisplay": "hybridus.displays",
-    "SpeckleFilter": "hybridus.preprocessing",
-    "TrainingHistoryDisplay": "hybridus.displays",
-    "UNetSegmenter": "hybridus.segmenters",
-    "VotingSegmenter": "hybridus.segmenters",
+    "ResNet50Segmenter": "hybridus.estimators.segmenters",
+    "SegmentationDisplay": "hybridus.report",
+    "SpeckleFilter": "hybridus.estimators.preprocessing",
+    "TrainingHistoryDisplay": "hybridus.report",
+    "UNetSegmenter": "hybridus.estimators.segmenters",
+    "VotingSegmenter": "hybridus.estimators.segmenters",
     "WeightsNotFoundError": "hybridus.encoders.weights",
-    "compare": "hybridus.model_selection",
+    "compare": "hybridus.protocol.model_selection",
     "list_encoders": "hybridus.encoders.registry",
     "load_busi": "hybridus.datasets",
     "load_image_folder": "hybridus.datasets",
     "make_breast_phantoms": "hybridus.datasets",
-    "make_hybrid_classifier": "hybridus.hybrid",
+    "make_hybrid_classifier": "hybridus.estimators.hybrid",
     "register_encoder": "hybridus.encoders.registry",
-    "score_segmenters": "hybridus.segmentation_folds",
+    "score_segmenters": "hybridus.protocol.segmentation_folds",
 }
 
 __all__ = [

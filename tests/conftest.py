@@ -67,8 +67,8 @@ def no_weights(monkeypatch, tmp_path):
 @pytest.fixture
 def images_encoded(monkeypatch):
     """Numbers of images that go through a frozen network, from an empty store on."""
-    from hybridus import batches
-    from hybridus.activations import ACTIVATIONS
+    from hybridus.store.activations import ACTIVATIONS
+    from hybridus.training import batches
 
     counts, open_engine = [], batches.open_engine
 

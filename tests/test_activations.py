@@ -9,8 +9,8 @@ import warnings
 import numpy as np
 import pytest
 
-from hybridus import activations
-from hybridus.activations import ActivationStore, Rows, most_bytes, scratch_array
+from hybridus.store import activations
+from hybridus.store.activations import ActivationStore, Rows, most_bytes, scratch_array
 
 WIDTH = 256  # a KiB a row
 

@@ -14,7 +14,7 @@ from PIL import Image
 from sklearn.base import BaseEstimator, clone
 from sklearn.model_selection import GridSearchCV, ParameterGrid
 
-from hybridus.augmentation import PRESETS, Augmentation, Transforms, resolve_augmentation
+from hybridus.inputs.augmentation import PRESETS, Augmentation, Transforms, resolve_augmentation
 
 STILL = Augmentation(flip="none")
 EVERYTHING = Augmentation(
@@ -147,7 +147,7 @@ class TestPolicy:
     def test_declaring_drawing_and_flipping_need_no_keras(self):
         code = (
             "import pickle, sys, numpy as np\n"
-            "from hybridus.augmentation import Augmentation\n"
+            "from hybridus.inputs.augmentation import Augmentation\n"
             "policy = pickle.loads(pickle.dumps(Augmentation()))\n"
             "drawn = policy.draw(4, np.random.default_rng(0))\n"
             "drawn.images(np.zeros((4, 8, 8, 1), np.uint8))\n"

@@ -9,15 +9,22 @@ import pytest
 from PIL import Image
 from tiny_networks import TINY
 
-from hybridus import Augmentation, activations
-from hybridus.activations import ACTIVATIONS
-from hybridus.batches import PixelBatches, activation_batches, content_keys, open_batches, subset
+from hybridus import Augmentation
 from hybridus.encoders import engine
 from hybridus.encoders.engine import open_engine
 from hybridus.encoders.frozen import freeze
 from hybridus.encoders.partition import divide
-from hybridus.images import as_images
-from hybridus.resizing import resize_image
+from hybridus.inputs.images import as_images
+from hybridus.inputs.resizing import resize_image
+from hybridus.store import activations
+from hybridus.store.activations import ACTIVATIONS
+from hybridus.training.batches import (
+    PixelBatches,
+    activation_batches,
+    content_keys,
+    open_batches,
+    subset,
+)
 
 SIZE = (8, 8)
 POLICY = Augmentation(rotation=20, contrast=0.3, speckle=0.1)
@@ -130,7 +137,7 @@ class TestPixels:
 
     def test_are_read_from_files_once(self, every_form, monkeypatch):
         batches = PixelBatches(as_images(every_form["paths"]), SIZE)
-        monkeypatch.setattr("hybridus.images.Image.open", None)
+        monkeypatch.setattr("hybridus.inputs.images.Image.open", None)
         assert everything(batches).shape == (6, 8, 8, 3)
 
     def test_are_read_again_for_each_batch_where_the_disk_is_full(self, every_form, monkeypatch):
@@ -258,7 +265,7 @@ class TestContent:
         expected = content_keys(as_images(every_form["array"]))
         paths = every_form["paths"]
         assert content_keys(as_images(paths)) == expected
-        monkeypatch.setattr("hybridus.images.Image.open", None)
+        monkeypatch.setattr("hybridus.inputs.images.Image.open", None)
         assert content_keys(as_images(paths[::-1])) == expected[::-1]
 
     def test_files_that_have_changed_are_read_again(self, scans, tmp_path):

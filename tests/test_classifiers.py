@@ -36,11 +36,12 @@ from sklearn.preprocessing import FunctionTransformer
 from sklearn.utils._param_validation import InvalidParameterError
 from tiny_networks import TINY, UNNAMED, textures
 
-from hybridus import Augmentation, FineTunedClassifier, make_hybrid_classifier, training
-from hybridus.activations import ACTIVATIONS
+from hybridus import Augmentation, FineTunedClassifier, make_hybrid_classifier
 from hybridus.encoders import engine
 from hybridus.encoders.weights import draw_weights
-from hybridus.training import DivergedError
+from hybridus.store.activations import ACTIVATIONS
+from hybridus.training import loop as training
+from hybridus.training.loop import DivergedError
 
 SMALL = {"encoder": "mobilenet_v2_0.35", "weights": "bundled", "image_size": 32}
 
@@ -89,8 +90,8 @@ def good(images, y):
 @pytest.fixture
 def splits(monkeypatch):
     """Samples trained on and held out, of each fit, with the groups that it was given."""
-    from hybridus import _network_estimator
-    from hybridus.held_out import split_validation
+    from hybridus.estimators import network as _network_estimator
+    from hybridus.training.held_out import split_validation
 
     seen = []
 
@@ -106,7 +107,7 @@ def splits(monkeypatch):
 @pytest.fixture
 def built(monkeypatch):
     """Networks that are built, by what was asked for; the pool is empty at first."""
-    from hybridus.networks import classifier as module
+    from hybridus.training.networks import classifier as module
 
     asked, build = [], module.build_classifier
 
@@ -205,7 +206,7 @@ class TestLearning:
             )
 
     def test_many_images_are_predicted_in_parts(self, fitted, images, monkeypatch):
-        from hybridus import _network_estimator
+        from hybridus.estimators import network as _network_estimator
 
         many = np.concatenate([images] * 3)
         expected = fitted.predict_proba(many)
@@ -506,7 +507,7 @@ class TestPool:
         def build(*_, **__):
             raise Changed
 
-        monkeypatch.setattr("hybridus.networks.classifier.build_classifier", build)
+        monkeypatch.setattr("hybridus.training.networks.classifier.build_classifier", build)
         for changes in (
             {"dropout_rate": 0.1},
             {"label_smoothing": 0.1},
@@ -670,7 +671,7 @@ class TestFrozenPrefix:
         np.testing.assert_allclose(computed.predict_proba(images), expected, atol=1e-4)
 
     def test_a_full_disk_is_a_warning(self, images, y, encoded, monkeypatch):
-        from hybridus import activations
+        from hybridus.store import activations
 
         expected = frozen().fit(images, y)
         ACTIVATIONS.clear()
@@ -687,7 +688,7 @@ class TestFrozenPrefix:
     def test_nothing_with_a_name_is_left_on_disk(
         self, images, y, encoded, monkeypatch, cache_folder
     ):
-        monkeypatch.setattr("hybridus.activations._IN_MEMORY", 0)
+        monkeypatch.setattr("hybridus.store.activations._IN_MEMORY", 0)
         kept = {"networks", "keras"}  # compiled networks, and Keras's own configuration
         classifier(trainable="last:2", augmentation="light").fit(images, y).predict(images)
         assert len(encoded) > 60

@@ -21,10 +21,10 @@ from sklearn.svm import SVC
 from typer.testing import CliRunner
 
 import hybridus
-from hybridus.classifiers import FineTunedClassifier
 from hybridus.cli import app, recipes
 from hybridus.cli import data as reading
-from hybridus.images import as_images
+from hybridus.estimators.classifiers import FineTunedClassifier
+from hybridus.inputs.images import as_images
 
 CLASSES = ("normal", "malignant", "benign")
 
@@ -89,8 +89,8 @@ class LightNetwork(ClassifierMixin, BaseEstimator):
 @pytest.fixture
 def light(monkeypatch):
     """Models that look at brightness only, and few phantoms."""
-    monkeypatch.setattr("hybridus.hybrid.make_hybrid_classifier", light_pipeline)
-    monkeypatch.setattr("hybridus.classifiers.FineTunedClassifier", LightNetwork)
+    monkeypatch.setattr("hybridus.estimators.hybrid.make_hybrid_classifier", light_pipeline)
+    monkeypatch.setattr("hybridus.estimators.classifiers.FineTunedClassifier", LightNetwork)
     monkeypatch.setattr(LightNetwork, "fits", [])
     monkeypatch.setattr(reading, "N_PHANTOMS", 36)
 
@@ -461,7 +461,7 @@ def test_mistakes_in_the_program_keep_their_traceback_and_finished_models_their_
         pipeline = light_pipeline(encoder, head, **parameters)
         return pipeline.set_params(head=BrokenSVC()) if encoder == "vgg16" else pipeline
 
-    monkeypatch.setattr("hybridus.hybrid.make_hybrid_classifier", half_broken)
+    monkeypatch.setattr("hybridus.estimators.hybrid.make_hybrid_classifier", half_broken)
     result = run(scans, "--models", "mobilenet_v2-svm", "--models", "vgg16-svm", "--folds", 2)
     assert result.exit_code == 1
     assert isinstance(result.exception, ValueError)
@@ -559,7 +559,7 @@ def random_labels(tmp_path, monkeypatch):
         steps = [("features", pixels), ("head", KNeighborsClassifier(1))]
         return Pipeline(steps)
 
-    monkeypatch.setattr("hybridus.hybrid.make_hybrid_classifier", nearest)
+    monkeypatch.setattr("hybridus.estimators.hybrid.make_hybrid_classifier", nearest)
     monkeypatch.setattr(recipes, "GRIDS", {"svm": {"head__n_neighbors": [1, 2]}})
     rng = np.random.default_rng(0)
     rows = []
@@ -664,8 +664,8 @@ def test_a_small_network_is_fine_tuned_end_to_end(scans, monkeypatch):
         known.append(None if groups is None else list(groups))
         return split_validation(strata, groups, *rest)
 
-    split_validation = importlib.import_module("hybridus.held_out").split_validation
-    monkeypatch.setattr("hybridus._network_estimator.split_validation", spied)
+    split_validation = importlib.import_module("hybridus.training.held_out").split_validation
+    monkeypatch.setattr("hybridus.estimators.network.split_validation", spied)
     monkeypatch.setattr(recipes, "FINE_TUNING", {"image_size": 32, "max_epochs": 1})
     arguments = ("--curation", "curation.csv", "--models", TUNED, "--weights", "bundled")
     result = run(scans, *arguments, "--folds", 2)

@@ -16,16 +16,16 @@ import hybridus
 from hybridus.cli import data as reading
 from hybridus.cli import recipes
 from hybridus.cli import recipes_segment as segmenters
-from hybridus.displays import SegmentationDisplay
-from hybridus.images import as_images
-from hybridus.metrics import dice
-from hybridus.segmenters import (
+from hybridus.estimators.segmenters import (
     DnCNNSegmenter,
     EncoderUNetSegmenter,
     PixelSegmenter,
     Postprocessing,
     UNetSegmenter,
 )
+from hybridus.inputs.images import as_images
+from hybridus.metrics import dice
+from hybridus.report import SegmentationDisplay
 
 FAMILIES = ("UNetSegmenter", "EncoderUNetSegmenter", "DnCNNSegmenter", "PixelSegmenter")
 CLASSES = ("normal", "malignant", "benign")
@@ -115,8 +115,8 @@ def light(monkeypatch):
     """Segmenters that look at brightness only, and few phantoms."""
     lights = (LightUNet, LightEncoderUNet, LightDnCNN, LightPixels)
     for family, of_family in zip(FAMILIES, lights, strict=True):
-        monkeypatch.setattr(f"hybridus.segmenters.{family}", of_family)
-    monkeypatch.setattr("hybridus.features.DeepFeatureExtractor", NoEncoder)
+        monkeypatch.setattr(f"hybridus.estimators.segmenters.{family}", of_family)
+    monkeypatch.setattr("hybridus.estimators.features.DeepFeatureExtractor", NoEncoder)
     monkeypatch.setattr(Light, "fits", [])
     monkeypatch.setattr(reading, "N_PHANTOMS_TO_SEGMENT", 24)
 
@@ -351,7 +351,7 @@ def test_overlays_show_the_first_fold_of_each_model(light, scans, monkeypatch):
 
 
 def test_what_is_finished_is_kept_when_a_later_fold_fails(light, scans, monkeypatch):
-    monkeypatch.setattr("hybridus.segmenters.UNetSegmenter", Failing)
+    monkeypatch.setattr("hybridus.estimators.segmenters.UNetSegmenter", Failing)
     result = run(scans, *CURATED, "--models", "unet", "--folds", 2)
     assert result.exit_code == 1
     assert "a mistake in the program" in str(result.exception)

@@ -9,8 +9,8 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.utils import estimator_checks
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from hybridus import segmenters
-from hybridus.segmenters import (
+from hybridus.estimators import segmenters
+from hybridus.estimators.segmenters import (
     DnCNNSegmenter,
     EncoderUNetSegmenter,
     PixelSegmenter,

@@ -17,7 +17,7 @@ from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from hybridus.displays import TrainingHistoryDisplay, best_so_far
+from hybridus.report import TrainingHistoryDisplay, best_so_far
 
 matplotlib.use("Agg")
 
@@ -328,7 +328,7 @@ def test_history_errors_say_what_was_given_and_expected(history, options, error,
 
 def test_import_leaves_matplotlib_out():
     code = (
-        "import sys; from hybridus.displays import best_so_far; "
+        "import sys; from hybridus.report import best_so_far; "
         "print(sorted({'matplotlib', 'skimage', 'tensorflow'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -10,8 +10,8 @@ from sklearn.base import BaseEstimator
 from sklearn.exceptions import NotFittedError
 
 from hybridus.datasets import load_busi
-from hybridus.displays import SegmentationDisplay
 from hybridus.metrics import dice
+from hybridus.report import SegmentationDisplay
 
 matplotlib.use("Agg")
 

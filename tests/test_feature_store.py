@@ -15,8 +15,8 @@ from hashlib import blake2b
 import numpy as np
 import pytest
 
-from hybridus import _store_file
-from hybridus.feature_store import FeatureStore, FeatureStoreWarning
+from hybridus.store import file as _store_file
+from hybridus.store.rows import FeatureStore, FeatureStoreWarning
 
 WIDTH = 40
 

@@ -167,7 +167,7 @@ class TestStore:
         os.utime(path, (1_000_000_000, 1_000_000_000))
         store = tmp_path / "store"
         before = extractor(cache=store).fit_transform([path])
-        monkeypatch.setattr("hybridus.images.Image.open", None)
+        monkeypatch.setattr("hybridus.inputs.images.Image.open", None)
         np.testing.assert_array_equal(extractor(cache=store).fit_transform([path]), before)
         with pytest.raises(TypeError):
             extractor(cache=FeatureStore(store, file_entries=False)).fit_transform([path])

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hybridus.held_out import split_validation
+from hybridus.training.held_out import split_validation
 
 
 def shares(strata, part):

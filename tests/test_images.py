@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from PIL import Image
 
-from hybridus.images import as_images, content_key, read_image, validate_images
-from hybridus.resizing import resize_image, widen
+from hybridus.inputs.images import as_images, content_key, read_image, validate_images
+from hybridus.inputs.resizing import resize_image, widen
 
 uint8_stacks = hnp.arrays(
     np.uint8,

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from hybridus._keras import keras
-from hybridus.losses import LOSSES, BCEDiceLoss, DiceLoss, TverskyLoss, make_loss
+from hybridus.training.losses import LOSSES, BCEDiceLoss, DiceLoss, TverskyLoss, make_loss
 
 # Six of sixteen pixels are lesion in the first image, one in the second, none in the third.
 TRUTH = np.zeros((3, 4, 4, 1), np.float32)

@@ -11,8 +11,8 @@ from sklearn.exceptions import DataConversionWarning
 from tiny_images import boxed
 
 from hybridus.datasets import load_busi
-from hybridus.images import as_images
-from hybridus.masks import (
+from hybridus.inputs.images import as_images
+from hybridus.inputs.masks import (
     Masks,
     as_masks,
     check_pair,
@@ -21,7 +21,7 @@ from hybridus.masks import (
     resize_mask,
     restore_mask,
 )
-from hybridus.resizing import resize_image
+from hybridus.inputs.resizing import resize_image
 
 stacks = hnp.arrays(bool, st.tuples(st.integers(1, 4), st.integers(2, 9), st.integers(2, 9)))
 sizes = st.tuples(st.integers(1, 40), st.integers(1, 40))

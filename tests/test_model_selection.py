@@ -25,7 +25,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 from sklearn.svm import SVC, LinearSVC
 
-from hybridus.model_selection import (
+from hybridus.protocol.model_selection import (
     UngroupedWarning,
     compare,
     corrected_t_test,

@@ -14,7 +14,7 @@ from hybridus.encoders.network import build_network, leaves
 from hybridus.encoders.partition import build_rest, divide
 from hybridus.encoders.registry import PREPROCESSING, EncoderSpec, get_encoder
 from hybridus.encoders.weights import draw_weights
-from hybridus.networks.classifier import load_encoder
+from hybridus.training.networks.classifier import load_encoder
 
 MOBILENET, RESNET, VGG = "mobilenet_v2_0.35", "resnet50", "vgg16"
 LAST = {

@@ -7,7 +7,7 @@ import joblib
 import numpy as np
 import pytest
 
-from hybridus.persistence import dump_atomically, replacing
+from hybridus.inputs.files import dump_atomically, replacing
 
 
 class Unpicklable:

@@ -12,9 +12,10 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 
 from hybridus.datasets import make_breast_phantoms
-from hybridus.datasets._phantom_lesions import draw_benign, draw_malignant
-from hybridus.datasets._phantom_marks import Marks, write_marks
-from hybridus.datasets._phantom_physics import (
+from hybridus.datasets.phantoms.breast import _labels
+from hybridus.datasets.phantoms.lesions import draw_benign, draw_malignant
+from hybridus.datasets.phantoms.marks import Marks, write_marks
+from hybridus.datasets.phantoms.physics import (
     Grid,
     Scanner,
     Tissue,
@@ -23,7 +24,6 @@ from hybridus.datasets._phantom_physics import (
     shadow_db,
     smooth_noise,
 )
-from hybridus.datasets.phantoms import _labels
 
 FOLDS = StratifiedKFold(5, shuffle=True, random_state=0)
 

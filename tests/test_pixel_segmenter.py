@@ -23,10 +23,10 @@ from sklearn.svm import LinearSVC
 from tiny_images import discs
 from tiny_networks import HALVED
 
+from hybridus.estimators.preprocessing import SpeckleFilter
+from hybridus.estimators.segmenters import PixelSegmenter, Postprocessing, pixel
+from hybridus.inputs.resizing import resize_image
 from hybridus.metrics import dice, dice_scorer, iou_scorer
-from hybridus.preprocessing import SpeckleFilter
-from hybridus.resizing import resize_image
-from hybridus.segmenters import PixelSegmenter, Postprocessing, pixel
 
 ON_HALVED = {
     "encoder": HALVED,

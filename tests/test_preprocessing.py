@@ -21,8 +21,8 @@ from sklearn.utils._param_validation import InvalidParameterError
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from hybridus import DeepFeatureExtractor
-from hybridus.images import as_images
-from hybridus.preprocessing import ContrastEqualizer, SpeckleFilter
+from hybridus.estimators.preprocessing import ContrastEqualizer, SpeckleFilter
+from hybridus.inputs.images import as_images
 
 METHODS = ["lee", "median", "bilateral", "tv"]
 FILTERS = [ContrastEqualizer(), *(SpeckleFilter(method) for method in METHODS)]

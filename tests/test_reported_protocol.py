@@ -11,10 +11,10 @@ from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 
-from hybridus.images import as_images
-from hybridus.model_selection import score_folds
-from hybridus.reported_protocol import augmented_copies, score_reported
-from hybridus.resizing import resize_image
+from hybridus.inputs.images import as_images
+from hybridus.inputs.resizing import resize_image
+from hybridus.protocol.model_selection import score_folds
+from hybridus.protocol.reported_protocol import augmented_copies, score_reported
 
 
 def thumbnails(X):

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from hybridus.resizing import map_ahead, resize_image
+from hybridus.inputs.resizing import map_ahead, resize_image
 
 
 class TestResizing:

@@ -12,12 +12,12 @@ from sklearn.model_selection import GridSearchCV, GroupKFold
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 
-from hybridus.images import as_images
-from hybridus.masks import resize_mask
+from hybridus.estimators.segmenters import PixelSegmenter, pixel
+from hybridus.inputs.images import as_images
+from hybridus.inputs.masks import resize_mask
 from hybridus.metrics import dice, false_positive_rate, hausdorff_95, iou, lesion_detection
-from hybridus.model_selection import UngroupedWarning, repeated_folds, summarize
-from hybridus.segmentation_folds import lesion_folds, score_segmenters, segment_folds
-from hybridus.segmenters import PixelSegmenter, pixel
+from hybridus.protocol.model_selection import UngroupedWarning, repeated_folds, summarize
+from hybridus.protocol.segmentation_folds import lesion_folds, score_segmenters, segment_folds
 
 
 class Bright(BaseEstimator):

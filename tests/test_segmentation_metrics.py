@@ -484,6 +484,8 @@ def test_errors_say_what_was_given_and_expected(call, message):
 
 
 def test_scores_of_classes_need_no_reader_of_images():
-    code = "import sys, hybridus.metrics; print({'PIL', 'hybridus.masks'} & set(sys.modules))"
+    code = (
+        "import sys, hybridus.metrics; print({'PIL', 'hybridus.inputs.masks'} & set(sys.modules))"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "set()\n"

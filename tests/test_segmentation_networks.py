@@ -5,14 +5,14 @@ import pytest
 from sklearn.metrics import accuracy_score, f1_score, jaccard_score, precision_score, recall_score
 
 from hybridus._keras import keras
-from hybridus.batches import open_batches
 from hybridus.encoders.frozen import freeze
 from hybridus.encoders.partition import partitions
 from hybridus.encoders.registry import EncoderSpec
-from hybridus.images import as_images
-from hybridus.losses import LOSSES, make_loss
+from hybridus.inputs.images import as_images
 from hybridus.metrics import dice
-from hybridus.networks.segmentation import (
+from hybridus.training.batches import open_batches
+from hybridus.training.losses import LOSSES, make_loss
+from hybridus.training.networks.segmentation import (
     DeeplySupervised,
     build_dncnn,
     build_encoder_unet,

@@ -22,23 +22,24 @@ from sklearn.pipeline import make_pipeline
 from tiny_images import boxed, discs
 from tiny_networks import HALVED
 
-from hybridus import Augmentation, EncoderSpec, training
-from hybridus._network_estimator import NetworkEstimator
+from hybridus import Augmentation, EncoderSpec
 from hybridus.encoders.registry import get_encoder
 from hybridus.encoders.weights import locate_weights, read_weights
-from hybridus.losses import LOSSES, make_loss
-from hybridus.metrics import dice, dice_scorer, iou, iou_scorer
-from hybridus.preprocessing import ContrastEqualizer, SpeckleFilter
-from hybridus.resizing import resize_image
-from hybridus.segmenters import (
+from hybridus.estimators.network import NetworkEstimator
+from hybridus.estimators.preprocessing import ContrastEqualizer, SpeckleFilter
+from hybridus.estimators.segmenters import (
     DnCNNSegmenter,
     EncoderUNetSegmenter,
     Postprocessing,
     ResNet50Segmenter,
     UNetSegmenter,
 )
-from hybridus.segmenters._answers import best_threshold
-from hybridus.training import TrainableNetwork
+from hybridus.estimators.segmenters.answers import best_threshold
+from hybridus.inputs.resizing import resize_image
+from hybridus.metrics import dice, dice_scorer, iou, iou_scorer
+from hybridus.training import loop as training
+from hybridus.training.loop import TrainableNetwork
+from hybridus.training.losses import LOSSES, make_loss
 
 FAST = {"learning_rate": 0.01, "batch_size": 8, "random_state": 0}
 PLAIN = {"augmentation": None, "validation_fraction": None}
@@ -670,7 +671,7 @@ class TestAnswers:
         assert unet.predict(unseen[0][:1]).shape == (1, 32, 32, 1)
 
     def test_in_large_numbers_are_those_of_each_image(self, unet, unseen, monkeypatch):
-        monkeypatch.setattr("hybridus.segmenters._network.PREDICTED_TOGETHER", 7)
+        monkeypatch.setattr("hybridus.estimators.segmenters.network.PREDICTED_TOGETHER", 7)
         whole = copy.copy(unet).set_params(tta=True).predict_proba(unseen[0])
         monkeypatch.undo()
         parts = copy.copy(unet).set_params(tta=True).predict_proba(unseen[0])

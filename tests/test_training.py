@@ -8,10 +8,18 @@ import numpy as np
 import pytest
 from sklearn.metrics import accuracy_score, f1_score, log_loss, precision_score, recall_score
 
-from hybridus import training
 from hybridus._keras import building, keras
-from hybridus.networks.classifier import classification_metrics
-from hybridus.training import DivergedError, HeldOut, Plan, Samples, TrainableNetwork, lease, train
+from hybridus.training import loop as training
+from hybridus.training.loop import (
+    DivergedError,
+    HeldOut,
+    Plan,
+    Samples,
+    TrainableNetwork,
+    lease,
+    train,
+)
+from hybridus.training.networks.classifier import classification_metrics
 
 PLAN = Plan(
     learning_rate=0.01,

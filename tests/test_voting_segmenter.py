@@ -14,15 +14,15 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV, GroupKFold, cross_validate
 from tiny_images import boxed, discs
 
-from hybridus._network_estimator import NetworkEstimator
-from hybridus.metrics import dice, dice_scorer
-from hybridus.segmenters import (
+from hybridus.estimators.network import NetworkEstimator
+from hybridus.estimators.segmenters import (
     DnCNNSegmenter,
     PixelSegmenter,
     Postprocessing,
     UNetSegmenter,
     VotingSegmenter,
 )
+from hybridus.metrics import dice, dice_scorer
 
 
 def net(**changed):

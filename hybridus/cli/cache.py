@@ -25,7 +25,7 @@ Folder = Annotated[
 @app.command()
 def info(folder: Folder = None) -> None:
     """Show where rows are kept, how many there are, and of which encoders."""
-    from hybridus.feature_store import FeatureStore
+    from hybridus.store.rows import FeatureStore
 
     store = FeatureStore(folder)
     about = store.info()
@@ -57,7 +57,7 @@ def clear(
     folder: Folder = None,
 ) -> None:
     """Delete what is kept. It is made again when it is needed."""
-    from hybridus.feature_store import FeatureStore
+    from hybridus.store.rows import FeatureStore
 
     store = FeatureStore(folder)
     if fingerprint is None:
@@ -82,7 +82,7 @@ def clear(
 @app.command()
 def verify(folder: Folder = None) -> None:
     """Check every row against its checksum; bad ones are removed. Exit code 1 if there were any."""
-    from hybridus.feature_store import FeatureStore
+    from hybridus.store.rows import FeatureStore
 
     report = FeatureStore(folder).verify()
     SCREEN.print(f"{report['rows']} rows checked, {report['bad']} bad ones removed")

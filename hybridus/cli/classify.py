@@ -61,7 +61,7 @@ def _check_before_work(models: dict[str, Any], dataset: Data, settings: Settings
 
     Folds that cannot be made, weights that cannot be had, files that cannot be decoded.
     """
-    from hybridus.model_selection import repeated_folds
+    from hybridus.protocol.model_selection import repeated_folds
 
     repeated_folds(dataset.target, dataset.groups, **settings.split)
     for model in models.values():
@@ -81,8 +81,8 @@ def _score(
     """Score model by model and keep what is finished on disk; return a row for each fold."""
     import pandas as pd
 
-    from hybridus.model_selection import score_folds
-    from hybridus.reported_protocol import score_reported
+    from hybridus.protocol.model_selection import score_folds
+    from hybridus.protocol.reported_protocol import score_reported
 
     X, y = dataset.images, dataset.target
     groups = "independent" if dataset.groups is None else dataset.groups
@@ -119,7 +119,7 @@ def _summarize(scores: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame | None]
 
     Reported scores are not tested against one another: nobody should choose by them.
     """
-    from hybridus.model_selection import DEFAULT_SCORING, summarize
+    from hybridus.protocol.model_selection import DEFAULT_SCORING, summarize
 
     by_protocol = {name: rows.drop(columns="protocol") for name, rows in scores.groupby("protocol")}
     honest = summarize(by_protocol["honest"])

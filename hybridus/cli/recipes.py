@@ -103,7 +103,7 @@ def build(
     """
     frozen: dict[str, Any] = {"weights": weights, "image_size": image_size, "cache": cache}
     if isinstance(recipe, FineTuned):
-        from hybridus.classifiers import FineTunedClassifier
+        from hybridus.estimators.classifiers import FineTunedClassifier
 
         settings = {**FINE_TUNING, **recipe.settings}
         frozen["image_size"] = image_size or settings["image_size"]
@@ -112,7 +112,7 @@ def build(
         )
     from sklearn.model_selection import GridSearchCV, StratifiedGroupKFold, StratifiedKFold
 
-    from hybridus.hybrid import make_hybrid_classifier
+    from hybridus.estimators.hybrid import make_hybrid_classifier
 
     pipeline = make_hybrid_classifier(
         recipe.encoders[0] if len(recipe.encoders) == 1 else list(recipe.encoders),
@@ -155,7 +155,7 @@ def check(model: Any, images: Any) -> None:
     """
     from sklearn.base import clone
 
-    from hybridus.features import DeepFeatureExtractor
+    from hybridus.estimators.features import DeepFeatureExtractor
 
     if is_search(model):
         clone(model.estimator.steps[0][1]).fit(images)

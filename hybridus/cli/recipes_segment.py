@@ -14,7 +14,7 @@ MASK_SIZE = 128  # pixels; masks are judged at this size, since images differ in
 
 @dataclass(frozen=True)
 class Recipe:
-    """A class of `hybridus.segmenters`, the frozen encoder that it looks through, and settings."""
+    """A segmenter class, the frozen encoder that it looks through, and settings."""
 
     segmenter: str
     encoder: str | None = None
@@ -103,7 +103,7 @@ def build(
     recipe: Recipe, *, weights: str, image_size: int | None, cache: bool, seed: int
 ) -> BaseEstimator:
     """Make the segmenter of a recipe; what it does not have is not set."""
-    import hybridus.segmenters as segmenters
+    import hybridus.estimators.segmenters as segmenters
 
     of_class = getattr(segmenters, recipe.segmenter)
     settings = {**ANSWERS, **recipe.settings, "random_state": seed}
@@ -151,7 +151,7 @@ def check(recipe: Recipe, model: Any, images: Any) -> str | None:
 
     if not trains_network(recipe):
         if recipe.encoder is not None:
-            from hybridus.features import DeepFeatureExtractor
+            from hybridus.estimators.features import DeepFeatureExtractor
 
             weights, size = model.weights, model.image_size
             DeepFeatureExtractor(recipe.encoder, weights=weights, image_size=size).fit(images[:1])
@@ -169,7 +169,7 @@ def _lack_of_room(model: Any, shapes: tuple[tuple[int, ...], ...], n_images: int
 
     import numpy as np
 
-    from hybridus.activations import most_bytes
+    from hybridus.store.activations import most_bytes
 
     a_view = sum(map(math.prod, shapes)) * np.dtype(model.activation_dtype).itemsize
     gib = a_view * model.n_views * n_images * (1 - model.validation_fraction) / 2**30

@@ -55,9 +55,9 @@ class Settings:
 def digest_of(dataset: Data, *, with_masks: bool = False) -> str:
     """Digest of images and labels, and of masks; files that cannot be decoded are told now."""
     from hybridus._environment import n_threads
-    from hybridus.images import as_images, content_key
-    from hybridus.masks import as_masks
-    from hybridus.resizing import map_ahead
+    from hybridus.inputs.images import as_images, content_key
+    from hybridus.inputs.masks import as_masks
+    from hybridus.inputs.resizing import map_ahead
 
     images = as_images(dataset.images)
     digest = hashlib.blake2b(dataset.target.astype("<i8").tobytes(), digest_size=16)
@@ -124,7 +124,7 @@ def progress_bar() -> Progress:
 
 def write_csv(table: pd.DataFrame, file: Path) -> None:
     """Replace a table on disk, whole or not at all."""
-    from hybridus.persistence import replacing
+    from hybridus.inputs.files import replacing
 
     with replacing(file) as temporary:
         table.to_csv(temporary, index=False)
@@ -132,8 +132,8 @@ def write_csv(table: pd.DataFrame, file: Path) -> None:
 
 def refit(model: Any, X: Any, y: Any, groups: Any, file: Path) -> Any:
     """Fit a model on all images, searching where it is a search, save what predicts; return it."""
-    from hybridus.model_selection import fit_with_groups
-    from hybridus.persistence import dump_atomically
+    from hybridus.inputs.files import dump_atomically
+    from hybridus.protocol.model_selection import fit_with_groups
 
     with calm():
         fit_with_groups(model, X, y, groups)

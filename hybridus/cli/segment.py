@@ -26,7 +26,7 @@ from hybridus.cli.table_segment import print_table, tell_settings
 if TYPE_CHECKING:
     import pandas as pd
 
-    from hybridus.segmentation_folds import SegmentedFold
+    from hybridus.protocol.segmentation_folds import SegmentedFold
 
 
 def segment(dataset: Data, settings: Settings, lesions_only: bool | None) -> None:
@@ -87,7 +87,7 @@ def _choose_scans(dataset: Data, lesions_only: bool | None) -> Data:
 
 def _open_folds(models: dict[str, Any], scans: Data, settings: Settings) -> Iterator[SegmentedFold]:
     """Draw the folds, which is refused now where it cannot be done; nothing is fitted yet."""
-    from hybridus.segmentation_folds import segment_folds
+    from hybridus.protocol.segmentation_folds import segment_folds
 
     return segment_folds(
         models,
@@ -106,7 +106,7 @@ def _score(
     """Fit and judge fold by fold and keep what is finished on disk; return a row for each model."""
     import pandas as pd
 
-    from hybridus.model_selection import summarize
+    from hybridus.protocol.model_selection import summarize
 
     finished: list[dict[str, Any]] = []
     with progress_bar() as progress:
@@ -126,8 +126,8 @@ def _draw(done: SegmentedFold, scans: Data, settings: Settings) -> None:
     """Draw the best, median and worst masks of a model's first fold over their scans."""
     from matplotlib.figure import Figure
 
-    from hybridus.displays import SegmentationDisplay
-    from hybridus.persistence import replacing
+    from hybridus.inputs.files import replacing
+    from hybridus.report import SegmentationDisplay
 
     figure = Figure(figsize=(8.6, 6.4))  # without pyplot: no window is ever opened
     figure.suptitle(

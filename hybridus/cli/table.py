@@ -114,7 +114,7 @@ def print_table(table: pd.DataFrame, n_folds: int) -> None:
 
 def print_both(honest: pd.DataFrame, reported: pd.DataFrame, split: dict[str, Any]) -> None:
     """Print each model under both protocols, best honest one first, and say what differs."""
-    from hybridus.reported_protocol import N_COPIES, TEST_SIZE
+    from hybridus.protocol.reported_protocol import N_COPIES, TEST_SIZE
 
     grid = new_grid("model", ["protocol", *_SCORES.values()])
     for (name, row), (_, inflated) in zip(honest.iterrows(), reported.iterrows(), strict=True):

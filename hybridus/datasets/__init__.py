@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from hybridus.datasets.busi import load_busi
     from hybridus.datasets.folder import load_image_folder
-    from hybridus.datasets.phantoms import make_breast_phantoms
+    from hybridus.datasets.phantoms.breast import make_breast_phantoms
 
 __all__ = ["load_busi", "load_image_folder", "make_breast_phantoms"]
 

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from hybridus.encoders.registry import EncoderSpec, get_encoder
 from hybridus.encoders.weights import WeightsSource, locate_weights
-from hybridus.resizing import Resize
+from hybridus.inputs.resizing import Resize
 
 Pooling = Literal["avg", "max", "avgmax", "gem", "flatten"]
 

@@ -41,7 +41,7 @@ def hausdorff_95(
     Parameters
     ----------
     masks_true, masks_pred : masks
-        In any form that `hybridus.masks.as_masks` reads, one pair per image.
+        In any form that `hybridus.inputs.masks.as_masks` reads, one pair per image.
     spacing : float, (row, column) or array-like of shape (n, 1) or (n, 2), default=1.0
         Height and width of a pixel, usually in mm; for all images or for each of them. With 1.0
         distances are in pixels.
@@ -108,7 +108,7 @@ def normalized_surface_dice(
     Parameters
     ----------
     masks_true, masks_pred : masks
-        In any form that `hybridus.masks.as_masks` reads, one pair per image.
+        In any form that `hybridus.inputs.masks.as_masks` reads, one pair per image.
     tolerance : float, default=2.0
         Distance up to which outlines agree, in the unit of `spacing`: what experts differ by.
     spacing : float, (row, column) or array-like of shape (n, 1) or (n, 2), default=1.0

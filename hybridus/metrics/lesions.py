@@ -26,7 +26,7 @@ def lesion_detection(masks_true: Any, masks_pred: Any, *, min_iou: float = 0.0) 
     Parameters
     ----------
     masks_true, masks_pred : masks
-        In any form that `hybridus.masks.as_masks` reads, one pair per image.
+        In any form that `hybridus.inputs.masks.as_masks` reads, one pair per image.
     min_iou : float, default=0.0
         Least intersection over union of a true and a predicted lesion, 0 to 1; with 0 a common
         pixel is enough.
@@ -85,7 +85,7 @@ def false_positive_rate(masks_true: Any, masks_pred: Any) -> float:
     Parameters
     ----------
     masks_true, masks_pred : masks
-        In any form that `hybridus.masks.as_masks` reads, one pair per image.
+        In any form that `hybridus.inputs.masks.as_masks` reads, one pair per image.
 
     Returns
     -------

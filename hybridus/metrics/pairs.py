@@ -16,7 +16,7 @@ _SCORE_OF_EMPTY = {"one": 1.0, "zero": 0.0, "nan": np.nan}
 
 
 class MaskPairs:
-    """True and predicted masks in any form that `hybridus.masks.as_masks` reads, pair by pair.
+    """True and predicted masks in any form of `hybridus.inputs.masks.as_masks`, pair by pair.
 
     Iterating reads the masks one pair at a time, so memory does not grow with their number.
 
@@ -28,7 +28,7 @@ class MaskPairs:
 
     def __init__(self, masks_true: Any, masks_pred: Any) -> None:
         # Scores of classes need no reader of image files.
-        from hybridus.masks import as_masks
+        from hybridus.inputs.masks import as_masks
 
         self._true = as_masks(masks_true, name="masks_true")
         self._pred = as_masks(masks_pred, name="masks_pred")

@@ -43,7 +43,7 @@ def dice(
     Parameters
     ----------
     masks_true, masks_pred : masks
-        In any form that `hybridus.masks.as_masks` reads, one pair per image.
+        In any form that `hybridus.inputs.masks.as_masks` reads, one pair per image.
     empty : {"one", "zero", "nan"}, default="one"
         What an image with neither lesion nor prediction counts; "nan" leaves it out of the mean.
         Where one of both is missing the score is 0.
@@ -169,7 +169,7 @@ def segmentation_report(
     Parameters
     ----------
     masks_true, masks_pred : masks
-        In any form that `hybridus.masks.as_masks` reads, one pair per image.
+        In any form that `hybridus.inputs.masks.as_masks` reads, one pair per image.
     empty : {"one", "zero", "nan"}, default="one"
         What an image with neither lesion nor prediction counts; see `dice`.
     missing : {"nan", "diagonal"}, default="nan"
@@ -243,7 +243,7 @@ def dice_scorer(estimator: Any, X: Any, masks: Any, *, empty: Empty = "one") -> 
     X : images
         In the form that `estimator` takes.
     masks : masks
-        True masks in any form that `hybridus.masks.as_masks` reads.
+        True masks in any form that `hybridus.inputs.masks.as_masks` reads.
     empty : {"one", "zero", "nan"}, default="one"
         See `dice`; choose another by ``functools.partial(dice_scorer, empty="nan")``.
 

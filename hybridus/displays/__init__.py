@@ -1,9 +1,0 @@
-"""How results look: pictures drawn with Matplotlib, which is imported when something is drawn.
-
-Displays know colours, marks and layout, nothing of models.
-"""
-
-from hybridus.displays.history import TrainingHistoryDisplay, best_so_far
-from hybridus.displays.segmentation import SegmentationDisplay
-
-__all__ = ["SegmentationDisplay", "TrainingHistoryDisplay", "best_so_far"]

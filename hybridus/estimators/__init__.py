@@ -1,0 +1,1 @@
+"""Estimators: what users put into a scikit-learn Pipeline."""

@@ -1,0 +1,365 @@
+"""`DeepFeatureExtractor`: joins images, store and frozen encoder into a transformer."""
+
+import itertools
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
+from numbers import Integral
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.base import BaseEstimator, TransformerMixin, _fit_context
+from sklearn.exceptions import NotFittedError
+from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils.validation import _check_feature_names_in, check_is_fitted
+
+from hybridus._environment import n_threads
+from hybridus.encoders.engine import Engine, EngineChoice, choose_engine, open_engine
+from hybridus.encoders.frozen import FrozenEncoder, Pooling, freeze
+from hybridus.encoders.registry import EncoderSpec
+from hybridus.inputs.images import Images, content_key, validate_images
+from hybridus.inputs.resizing import Resize, map_ahead, resize_image, widen
+from hybridus.store.rows import FeatureStore, FileStamp
+
+_CHUNK = 512  # images that are looked up, and held as resized pixels, at a time
+_CLAIM = 128  # images that one of several processes takes upon itself at first
+
+# The parameters that decide a row; a change of one of them after `fit` asks for a new `fit`.
+_DECIDING = ("encoder", "weights", "layers", "pooling", "image_size", "resize", "precision")
+
+
+class DeepFeatureExtractor(TransformerMixin, BaseEstimator):
+    """Turn images into features of a frozen pretrained CNN.
+
+    Every tapped layer is pooled over its positions, and the pooled vectors are concatenated. The
+    network never changes, so `fit` learns nothing from the images: it resolves layers, input size
+    and weights, and remembers the digest of the weights.
+
+    Parameters
+    ----------
+    encoder : str or EncoderSpec, default="mobilenet_v2"
+        Name of a registered encoder (`list_encoders`), or its row (`register_encoder`).
+    weights : {"imagenet", "bundled", "random"} or path, default="imagenet"
+        "imagenet" is looked for in the folders of the environment variable ``HYBRIDUS_WEIGHTS``,
+        then in Keras's cache, then downloaded by Keras; "bundled" ships with hybridus; "random" is
+        untrained, drawn from seed 0; a path leads to a .safetensors, .weights.h5 or .h5 file.
+    layers : {"last", "multi"} or list of str, default="last"
+        Layers whose outputs are used: the last one, the encoder's default set of several (better
+        by one to four points of accuracy on breast ultrasound with the same head), or layers by
+        name.
+    pooling : {"avg", "max", "avgmax", "gem", "flatten"}, default="avg"
+        How positions are pooled: average, maximum, both, generalised mean with exponent 3
+        (Radenovic et al. 2019, arXiv:1711.02512), or not at all.
+    image_size : int or (int, int), default=None
+        Height and width in pixels to which images are resized; None is the encoder's own.
+    image_shape : tuple of int, default=None
+        Shape of images that are given as flattened rows: (H, W), (H, W, 1) or (H, W, 3). Needed
+        only where it cannot be guessed: a square number of values is a grey image, three times a
+        square a colour image.
+    resize : {"stretch", "pad"}, default="stretch"
+        "pad" keeps the aspect ratio and centres the image on black.
+    engine : {"auto", "keras", "openvino"}, default="auto"
+        What runs the network; "auto" is OpenVINO on a CPU, and Keras where it sees a GPU or
+        OpenVINO is absent. Both give the same float32 features to 1e-4 relative.
+    precision : {"float32", "bfloat16"}, default="float32"
+        "bfloat16" is about twice as fast on processors that have it, and differs by up to a few
+        per cent in single features; OpenVINO only.
+    batch_size : int, default=None
+        Images that go through the network at a time; it changes speed and memory, not features.
+        None is 2 with OpenVINO, which runs several batches at a time, and 32 with Keras.
+    cache : bool, path or FeatureStore, default=True
+        Where feature rows are kept, so that an image is encoded once and not once a fold, candidate
+        and run: True is the folder ``HYBRIDUS_CACHE``, else the user's cache folder; a path another
+        folder; False nowhere. Rows derive from the images: see `FeatureStore`.
+    verbose : int, default=0
+        1 shows a progress bar on standard error.
+
+    Attributes
+    ----------
+    frozen_ : FrozenEncoder
+        What decides a feature, as plain data: encoder, layers, pooling, input size and the digest
+        of the weights.
+    n_features_in_ : int
+        Values in one image, where all images had one shape.
+    feature_names_in_ : array of str
+        Column names, where `fit` saw a DataFrame of flattened images.
+
+    Notes
+    -----
+    Pickles are small and hold no network: it is built again where it is needed, from the same
+    weights; other weights under the same name are an error.
+
+    Images are checked as `hybridus.inputs.images.as_images` says: floats in 0..1, uint8, uint16,
+    bool, arrays, lists or paths.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from hybridus import DeepFeatureExtractor
+    >>> images = np.random.default_rng(0).random((4, 40, 56))
+    >>> extractor = DeepFeatureExtractor("mobilenet_v2_0.35", weights="bundled", image_size=32)
+    >>> extractor.fit_transform(images).shape
+    (4, 1280)
+    """
+
+    _parameter_constraints: ClassVar[dict] = {
+        "encoder": [str, EncoderSpec],
+        "weights": [str, os.PathLike],
+        "layers": [StrOptions({"last", "multi"}), list, tuple],
+        "pooling": [StrOptions({"avg", "max", "avgmax", "gem", "flatten"})],
+        "image_size": [None, Interval(Integral, 1, None, closed="left"), tuple, list],
+        "image_shape": [None, tuple, list],
+        "resize": [StrOptions({"stretch", "pad"})],
+        "engine": [StrOptions({"auto", "keras", "openvino"})],
+        "precision": [StrOptions({"float32", "bfloat16"})],
+        "batch_size": [None, Interval(Integral, 1, None, closed="left")],
+        "cache": ["boolean", str, os.PathLike, FeatureStore],
+        "verbose": ["verbose"],
+    }
+
+    def __init__(
+        self,
+        encoder: str | EncoderSpec = "mobilenet_v2",
+        *,
+        weights: str | os.PathLike = "imagenet",
+        layers: str | Sequence[str] = "last",
+        pooling: Pooling = "avg",
+        image_size: int | tuple[int, int] | None = None,
+        image_shape: tuple[int, ...] | None = None,
+        resize: Resize = "stretch",
+        engine: EngineChoice = "auto",
+        precision: Literal["float32", "bfloat16"] = "float32",
+        batch_size: int | None = None,
+        cache: bool | str | os.PathLike | FeatureStore = True,
+        verbose: int = 0,
+    ) -> None:
+        self.encoder = encoder
+        self.weights = weights
+        self.layers = layers
+        self.pooling = pooling
+        self.image_size = image_size
+        self.image_shape = image_shape
+        self.resize = resize
+        self.engine = engine
+        self.precision = precision
+        self.batch_size = batch_size
+        self.cache = cache
+        self.verbose = verbose
+
+    @_fit_context(prefer_skip_nested_validation=True)
+    def fit(self, X: Any, y: Any = None) -> "DeepFeatureExtractor":
+        """Check the images and settle layers, input size and weights.
+
+        Parameters
+        ----------
+        X : images
+            See `hybridus.inputs.images.as_images`. Files are not read yet.
+        y : ignored
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        ValueError
+            For images on a wrong scale or of a wrong shape, an unknown encoder or layer.
+        WeightsNotFoundError
+            Where the weights cannot be had.
+        """
+        validate_images(self, X, reset=True, image_shape=self.image_shape)
+        self.frozen_ = freeze(
+            self.encoder,
+            weights=self.weights,
+            layers=self.layers,
+            pooling=self.pooling,
+            image_size=self.image_size,
+            resize=self.resize,
+            engine=choose_engine(self.engine, self.precision),
+            precision=self.precision,
+        )
+        self._fitted_with = self._deciding()
+        declared = {*self.frozen_.spec.taps, self.frozen_.spec.last, "output"}
+        if not declared.issuperset(self.frozen_.taps):
+            _ = self._open().widths  # only the network knows its other layers
+        return self
+
+    def transform(self, X: Any) -> NDArray[np.float32]:
+        """Compute the features of images.
+
+        Parameters
+        ----------
+        X : images
+            See `hybridus.inputs.images.as_images`; files are decoded in batches.
+
+        Returns
+        -------
+        array of shape (n_images, n_features), float32
+
+        Raises
+        ------
+        ValueError
+            For images on a wrong scale or of a wrong shape, and files that cannot be decoded.
+        NotFittedError
+            Before `fit`, and where a parameter that decides features was changed since.
+        """
+        self._check_unchanged()
+        images = validate_images(self, X, reset=False, image_shape=self.image_shape)
+        frozen = self._frozen()
+        indices: Iterable[int] = range(len(images))
+        if self.verbose:
+            indices = _progress(indices, len(images), f"{frozen.spec.name} features")
+
+        def encode(prepared: Iterable[NDArray]) -> Iterator[NDArray[np.float32]]:
+            engine = self._open()
+            return engine.run(_batches(prepared, engine.batch_size))
+
+        if (store := self._store()) is not None:
+            parts = _stored_rows(store, images, indices, frozen, encode)
+        else:
+            parts = encode(map_ahead(_preparer(images, frozen), indices, n_threads=n_threads()))
+        return _stack(parts, len(images))
+
+    def get_feature_names_out(self, input_features: Any = None) -> NDArray[np.object_]:
+        """Names of the features: encoder, layer, pooling and number.
+
+        Parameters
+        ----------
+        input_features : array of str, optional
+            Checked against the names and the number of columns that `fit` saw, and not used.
+
+        Returns
+        -------
+        array of str, shape (n_features,)
+        """
+        self._check_unchanged()
+        _check_feature_names_in(self, input_features, generate_names=False)
+        frozen = self._frozen()
+        names = [
+            f"{frozen.spec.name}_{tap}_{frozen.pooling}{i}"
+            for tap, width in zip(frozen.taps, self._open().widths, strict=True)
+            for i in range(width)
+        ]
+        return np.asarray(names, dtype=object)
+
+    def _deciding(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in _DECIDING}
+
+    def _check_unchanged(self) -> None:
+        check_is_fitted(self)
+        now = self._deciding()
+        changed = [name for name in _DECIDING if now[name] != self._fitted_with[name]]
+        if changed:
+            raise NotFittedError(
+                f"{', '.join(changed)} of this DeepFeatureExtractor changed since fit "
+                f"({changed[0]} was {self._fitted_with[changed[0]]!r}, is {now[changed[0]]!r}); "
+                "call fit again"
+            )
+
+    def _frozen(self) -> FrozenEncoder:
+        return replace(self.frozen_, engine=choose_engine(self.engine, self.precision))
+
+    def _store(self) -> FeatureStore | None:
+        if isinstance(self.cache, FeatureStore):
+            return self.cache
+        if isinstance(self.cache, str | os.PathLike):
+            return FeatureStore(self.cache)
+        return FeatureStore() if self.cache else None
+
+    def _open(self) -> Engine:
+        return open_engine(self._frozen(), batch_size=self.batch_size)
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.input_tags.positive_only = True
+        tags.input_tags.three_d_array = True
+        tags.transformer_tags.preserves_dtype = ["float32"]
+        return tags
+
+
+def _preparer(images: Images, frozen: FrozenEncoder) -> Callable[[int], NDArray]:
+    return lambda i: resize_image(images[i], frozen.image_size, resize=frozen.resize)
+
+
+def _batches(prepared: Iterable[NDArray], batch_size: int) -> Iterator[NDArray]:
+    prepared = iter(prepared)
+    while batch := list(itertools.islice(prepared, batch_size)):
+        yield widen(batch)
+
+
+def _stack(parts: Iterable[NDArray[np.float32]], n_rows: int) -> NDArray[np.float32]:
+    """Put rows under one another, in one array from the start: they may be many."""
+    stacked, done = np.empty((0, 0), np.float32), 0
+    for part in parts:
+        if not done:
+            stacked = np.empty((n_rows, part.shape[1]), np.float32)
+        stacked[done : done + len(part)] = part
+        done += len(part)
+    return stacked
+
+
+def _stored_rows(
+    store: FeatureStore,
+    images: Images,
+    indices: Iterable[int],
+    frozen: FrozenEncoder,
+    encode: Callable[[Iterable[NDArray]], Iterator[NDArray[np.float32]]],
+) -> Iterator[NDArray[np.float32]]:
+    """Look rows up by the content of the images, and encode and keep those that are missing.
+
+    A file that has not changed since its key was noted is not even read. Files are decoded ahead
+    of the network; only their resized pixels are kept meanwhile, so memory does not grow.
+    """
+    paths = images.paths
+    stamps = [] if paths is None else [_stamp(path) for path in paths]
+    noted = store.recall_files([stamp for stamp in stamps if stamp])
+    known = dict(zip((i for i, stamp in enumerate(stamps) if stamp), noted, strict=True))
+
+    prepare = _preparer(images, frozen)
+
+    def load(i: int) -> tuple[int, bytes, NDArray | None]:
+        if (key := known.get(i)) is not None:
+            return i, key, None
+        image = images[i]
+        key = content_key(image)
+        if paths is None:
+            return i, key, None
+        return i, key, resize_image(image, frozen.image_size, resize=frozen.resize)
+
+    # Threads are for decoding: they cost more than a digest, or a key that is known.
+    threads = n_threads() if None in known.values() else 1
+    loaded = map_ahead(load, indices, n_threads=threads, ahead=_CHUNK)
+    while chunk := list(itertools.islice(loaded, _CHUNK)):
+        fresh = [(stamps[i], key) for i, key, pixels in chunk if pixels is not None and stamps[i]]
+        store.remember_files([stamp for stamp, _ in fresh if stamp], [key for _, key in fresh])
+
+        def encode_missing(
+            places: NDArray[np.intp], chunk: list[tuple[int, bytes, NDArray | None]] = chunk
+        ) -> NDArray[np.float32]:
+            missing = [chunk[place] for place in places]
+            prepared = map_ahead(
+                lambda item: prepare(item[0]) if item[2] is None else item[2],
+                missing,
+                n_threads=n_threads() if any(item[2] is None for item in missing) else 1,
+            )
+            return _stack(encode(prepared), len(missing))
+
+        keys = [key for _, key, _ in chunk]
+        yield store.rows(frozen.fingerprint, keys, encode_missing, chunk_size=_CLAIM)
+
+
+def _stamp(path: str) -> FileStamp | None:
+    """Size and modification time of a file; None where it is not there: reading it will say so."""
+    try:
+        status = os.stat(path)
+    except OSError:
+        return None
+    return path, status.st_size, status.st_mtime_ns
+
+
+def _progress(indices: Iterable[int], total: int, what: str) -> Iterator[int]:
+    from rich.console import Console
+    from rich.progress import track
+
+    return iter(track(indices, what, total=total, console=Console(stderr=True)))

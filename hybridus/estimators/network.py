@@ -1,0 +1,198 @@
+"""What estimators that train a network share: seeds, the validation part, callbacks, their state.
+
+A fitted estimator holds arrays and numbers, never a live Keras object: networks are leased.
+"""
+
+import warnings
+from abc import abstractmethod
+from collections.abc import Hashable, Iterator
+from functools import partial
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from sklearn.base import BaseEstimator
+from sklearn.callback import CallbackSupportMixin
+from sklearn.utils import check_consistent_length, check_random_state
+
+from hybridus.inputs.augmentation import Augmentation, resolve_augmentation
+from hybridus.inputs.images import Images
+from hybridus.training.batches import PREDICTED_TOGETHER, Batches, subset
+from hybridus.training.held_out import split_validation
+
+if TYPE_CHECKING:
+    from hybridus.training.loop import HeldOut, Outcome, Plan, Samples, TrainableNetwork
+
+
+class NetworkEstimator(CallbackSupportMixin, BaseEstimator):
+    """Base of estimators that train a network."""
+
+    # `groups` reach the inner validation split wherever metadata routing is on.
+    __metadata_request__fit: ClassVar[dict] = {"groups": True}
+
+    def _seed(self) -> int:
+        return int(check_random_state(self.random_state).randint(np.iinfo(np.int32).max))
+
+    def _hold_out(
+        self, strata: NDArray[np.intp], counted: NDArray[np.intp], groups: Any, seed: int
+    ) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+        """Divide the samples that count into those trained on and those held out."""
+        if groups is not None:
+            check_consistent_length(strata, groups)
+            groups = np.asarray(groups)[counted]
+        if self.validation_fraction is None:
+            return counted, counted[:0]
+        train, held_out = split_validation(strata[counted], groups, self.validation_fraction, seed)
+        return counted[train], counted[held_out]
+
+    def _plan(self) -> "Plan":
+        from hybridus.training.loop import Plan
+
+        return Plan(
+            learning_rate=self.learning_rate,
+            lr_schedule=self.lr_schedule,
+            early_stopping=self.early_stopping,
+            patience=self.patience,
+            batch_size=self.batch_size,
+            max_epochs=self.max_epochs,
+            verbose=self.verbose,
+        )
+
+    def _open_parts(
+        self, images: Images, train: NDArray[np.intp], held_out: NDArray[np.intp]
+    ) -> tuple[Any, Batches, Batches | None]:
+        """Open what is trained on, augmented, and what is held out, which never is.
+
+        Returns the partition too: the first for which activations have room.
+        """
+        from hybridus.training.loop import lease
+
+        policy = resolve_augmentation(self.augmentation)
+        for partition in self._partitions():
+            with lease(self._key(partition), partial(self._build, partition)):
+                pass  # an architecture that cannot be is refused before images are encoded
+            batches = self._open(subset(images, train), partition, policy)
+            if batches is None:
+                continue
+            if not len(held_out):
+                return partition, batches, None
+            held_batches = self._open(subset(images, held_out), partition)
+            if held_batches is not None:
+                return partition, batches, held_batches
+        raise AssertionError("the last partition cuts at the pixels, which need no room")
+
+    def _outputs(self, images: Images) -> Iterator[NDArray[np.float32]]:
+        """Yield what the trained network says of the images, part by part."""
+        from hybridus.training.loop import lease
+
+        done = 0
+        for partition in self._partitions():
+            if done == len(images):
+                break
+            with lease(self._key(partition), partial(self._build, partition)) as network:
+                network.restore(self.variables_)
+                while done < len(images):
+                    rows = range(done, min(len(images), done + PREDICTED_TOGETHER))
+                    batches = self._open(subset(images, rows), partition)
+                    if batches is None:
+                        break
+                    yield network.predict(plain_batches(batches, len(rows)))
+                    done = rows.stop
+
+    @abstractmethod
+    def _partitions(self) -> list[Any]:
+        """Return the ways to divide the network into stored and trained, best first."""
+
+    @abstractmethod
+    def _open(
+        self, images: Images, partition: Any, augmentation: Augmentation | None = None
+    ) -> Batches | None:
+        """Make images into what the network takes; None where activations have no room."""
+
+    @abstractmethod
+    def _key(self, partition: Any) -> Hashable:
+        """Everything that is traced into the network, or that resetting does not restore."""
+
+    @abstractmethod
+    def _build(self, partition: Any) -> "TrainableNetwork":
+        """Build and compile the network."""
+
+    def _train(
+        self,
+        network: "TrainableNetwork",
+        samples: "Samples",
+        held_out: "HeldOut | None",
+        seed: int,
+        *,
+        X: Any,
+        y: Any,
+        metadata: dict[str, Any],
+    ) -> None:
+        """Train under scikit-learn's callbacks and keep what was learned."""
+        from hybridus.training.loop import Outcome, train
+
+        context = self._init_callback_context(max_subtasks=self.max_epochs)
+        asked = {"estimator": self, "X": X, "y": y, "metadata": metadata}
+        context.call_on_fit_task_begin(**asked)
+        rows: list[dict[str, float]] = []
+        epochs: list[Any] = []
+
+        def before_epoch(epoch: int) -> None:
+            epochs.append(context.subcontext(task_name=f"epoch {epoch}"))
+            epochs[-1].call_on_fit_task_begin(**asked)
+
+        def after_epoch(row: dict[str, float]) -> bool:
+            rows.append(row)
+
+            def attributes() -> dict[str, Any]:
+                return self._learned(Outcome(network.values(), list(rows), len(rows)))
+
+            return epochs[-1].call_on_fit_task_end(**asked, reconstruction_attributes=attributes)
+
+        outcome = train(
+            network,
+            samples,
+            held_out,
+            self._plan(),
+            np.random.default_rng(seed),
+            before_epoch=before_epoch,
+            after_epoch=after_epoch,
+        )
+        if outcome.interrupted:
+            best = self.early_stopping and outcome.best_epoch
+            warnings.warn(
+                f"training interrupted after {len(outcome.history)} of {self.max_epochs} epochs; "
+                f"the weights are {f'those of epoch {best}' if best else 'the latest'}, and the "
+                "estimator can be used",
+                stacklevel=3,
+            )
+        self._keep(self._learned(outcome))
+        context.call_on_fit_task_end(**asked, reconstruction_attributes={})
+
+    def _keep(self, learned: dict[str, Any]) -> None:
+        for name, value in learned.items():
+            setattr(self, name, value)
+
+    @staticmethod
+    def _learned(outcome: "Outcome") -> dict[str, Any]:
+        return {
+            "variables_": outcome.values,
+            "history_": history_table(outcome.history),
+            "n_iter_": len(outcome.history),
+            "best_epoch_": outcome.best_epoch,
+        }
+
+
+def history_table(rows: list[dict[str, float]]) -> pd.DataFrame:
+    """One row an epoch, from 1: loss, metrics, the same for validation, learning rate, seconds."""
+    table = pd.DataFrame(rows)
+    if not len(table):
+        return pd.DataFrame(index=pd.Index([], name="epoch"))
+    return table.astype({"epoch": int}).set_index("epoch")
+
+
+def plain_batches(batches: Batches, n_samples: int) -> Iterator[NDArray[np.float32]]:
+    """All samples as they are, in small batches."""
+    for start in range(0, n_samples, 32):
+        yield batches.plain(range(start, min(n_samples, start + 32)))

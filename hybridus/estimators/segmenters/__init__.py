@@ -1,0 +1,18 @@
+"""Lesion segmenters as estimators: images in, masks out."""
+
+from hybridus.estimators.segmenters.answers import Postprocessing
+from hybridus.estimators.segmenters.dncnn import DnCNNSegmenter
+from hybridus.estimators.segmenters.encoder_unet import EncoderUNetSegmenter, ResNet50Segmenter
+from hybridus.estimators.segmenters.pixel import PixelSegmenter
+from hybridus.estimators.segmenters.unet import UNetSegmenter
+from hybridus.estimators.segmenters.voting import VotingSegmenter
+
+__all__ = [
+    "DnCNNSegmenter",
+    "EncoderUNetSegmenter",
+    "PixelSegmenter",
+    "Postprocessing",
+    "ResNet50Segmenter",
+    "UNetSegmenter",
+    "VotingSegmenter",
+]

@@ -1,0 +1,1 @@
+"""Images, masks, sizes and augmentation: every form in which callers hand data over."""

@@ -1,0 +1,499 @@
+"""What a mask is: the one module that knows every form in which callers hand over masks.
+
+Everything else sees `Masks`, a sequence of bool arrays (H, W), True in the lesion; and only this
+module brings a mask to the size of a network and a network's answer back to that of the image.
+"""
+
+import os
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from PIL import Image, ImageOps
+
+from hybridus.inputs.images import _DECODING_ERRORS, Images
+from hybridus.inputs.resizing import Resize, resize_image
+
+# Several lesions may be numbered, several kinds of tissue may have a grey level each; smoothed
+# or compressed edges have many levels, and "nonzero is lesion" would swell the lesion by them.
+_MOST_LABELS = 8
+_GREY_MODES = ("1", "L", "I", "I;16", "I;16B", "F")
+
+Size = tuple[int, int]
+
+
+class Masks(Sequence[NDArray[np.bool_]]):
+    """Masks of any accepted form, read one at a time as bool arrays (H, W), True in the lesion.
+
+    Build it with `as_masks`. ``masks[i]`` decodes mask i into a new array; nothing is kept, so
+    memory does not grow with the number of files.
+
+    Attributes
+    ----------
+    sizes : list of (H, W) or None
+        Size of each mask in pixels, None for those in files.
+    paths : list of str or None
+        The files behind the masks; None for masks in memory, and where an image has several files.
+    """
+
+    def __init__(
+        self,
+        read: Callable[[int], NDArray[np.bool_]],
+        sizes: Sequence[Size | None],
+        *,
+        paths: list[str] | None = None,
+    ) -> None:
+        self._read = read
+        self.sizes = list(sizes)
+        self.paths = paths
+
+    def __len__(self) -> int:
+        return len(self.sizes)
+
+    def __getitem__(self, index):
+        if isinstance(index, slice):
+            return [self._read(i) for i in range(*index.indices(len(self)))]
+        if not -len(self) <= index < len(self):
+            raise IndexError(f"mask {index} of {len(self)}")
+        return self._read(index % len(self))
+
+    @property
+    def shape(self) -> Size | None:
+        """Common shape (H, W) of all masks, None where they differ or stand in files."""
+        sizes = set(self.sizes)
+        return sizes.pop() if len(sizes) == 1 else None
+
+
+def as_masks(
+    masks: Any, images: Images | None = None, *, constant_ok: bool = False, name: str = "masks"
+) -> Masks:
+    """Read any accepted form of masks.
+
+    Parameters
+    ----------
+    masks : array of shape (n, H, W) or (n, H, W, 1); list of masks; or sequence of paths
+        Of any type, nonzero is lesion, so several lesions may be numbered. The items of a list (or
+        of an object array or pandas Series) are arrays of shape (H, W) or (H, W, 1), paths, Pillow
+        pictures, or lists of these: several masks of one image, which are OR-ed. Where `images`
+        have a known shape, masks may also be flattened rows, (n, H * W). Files: see `read_mask`.
+    images : Images, optional
+        The images that the masks belong to; checked by `check_pairs`.
+    constant_ok : bool, default=False
+        Whether a 1-D array of numbers means one constant mask for each of `images`, which is what
+        scikit-learn's own checks send with flattened rows. Otherwise labels are an error.
+    name : str, default="masks"
+        What error messages call the masks.
+
+    Returns
+    -------
+    Masks
+        A sequence of bool arrays (H, W). Arrays are checked here, files when they are read.
+
+    Raises
+    ------
+    ValueError
+        Where labels are given instead of masks, where numbers or sizes do not match, and where
+        shapes or values are not those of masks: NaN, negative, fractions (probabilities), or more
+        than 8 different values beside zero that do not simply count 1, 2, 3, ... (grey edges left
+        by smoothing or resizing, which would swell the lesion). The message names the index.
+
+    Warns
+    -----
+    sklearn.exceptions.DataConversionWarning
+        Where constant masks come as a column of shape (n, 1).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> masks = as_masks(np.array([[[0, 1], [2, 0]], [[0, 0], [0, 255]]]))
+    >>> len(masks), masks.shape
+    (2, (2, 2))
+    >>> masks[0]
+    array([[False,  True],
+           [ True, False]])
+    >>> as_masks([[np.eye(2), np.fliplr(np.eye(2))]])[0].all()  # two masks of one image
+    np.True_
+    """
+    if not isinstance(masks, Masks):
+        masks = _unwrap(masks)
+        if isinstance(masks, str | bytes | os.PathLike | Image.Image):
+            raise ValueError(f"expected several {name}, got the single {masks!r}; pass a list")
+        if isinstance(masks, list | tuple) and any(_depth(mask) >= 2 for mask in masks):
+            masks = _masks_from_list(masks, name)
+        else:
+            masks = _masks_from_array(_array(masks, name), images, constant_ok, name)
+    if images is not None:
+        check_pairs(images, masks, name=name)
+    return masks
+
+
+def check_pairs(images: Images, masks: Masks, *, name: str = "masks") -> None:
+    """Check that every image has one mask of its size, as far as that is known without decoding.
+
+    Files have no known size yet: call `check_pair` once image and mask are read.
+
+    Raises
+    ------
+    ValueError
+        If numbers differ, or the size of a mask from that of its image; the message names the
+        index and both sizes.
+    """
+    if len(images) != len(masks):
+        raise ValueError(
+            f"got {len(masks)} {name} for {len(images)} images; expected one for each (an image "
+            "without lesion has an empty mask)"
+        )
+    if images.paths is not None:
+        return
+    for i, size in enumerate(masks.sizes):
+        if size is not None:
+            shape = images.shape if images.shape is not None else images[i].shape
+            _check_size(i, shape, size, name)
+
+
+def check_pair(index: int, image: NDArray, mask: NDArray, *, name: str = "masks") -> None:
+    """Check that a mask has the size of its image, both decoded.
+
+    Raises
+    ------
+    ValueError
+        If the sizes differ; the message names `index` and both sizes.
+    """
+    _check_size(index, image.shape, mask.shape, name)
+
+
+def read_mask(path: str | os.PathLike, *, name: str = "mask") -> NDArray[np.bool_]:
+    """Decode one file into a mask.
+
+    A pixel is lesion where it is not zero; in a colour file where any colour channel is not zero,
+    alpha does not count. In JPEG files, where compression leaves noise, it is lesion from 128 of
+    255 upwards. A file with an EXIF orientation is turned upright, as images are.
+
+    Returns
+    -------
+    array of shape (H, W), bool
+
+    Raises
+    ------
+    ValueError
+        Where the file is absent, cannot be decoded, holds several frames, or (JPEG apart) has
+        grey edges; see `as_masks`.
+    """
+    path = os.fspath(path)
+    try:
+        with Image.open(path) as file:
+            compressed = file.format in ("JPEG", "MPO")
+            frames = 1 if compressed else getattr(file, "n_frames", 1)
+            file.load()
+            picture = ImageOps.exif_transpose(file)
+    except FileNotFoundError:
+        raise ValueError(f"{name}: {path!r} does not exist") from None
+    except IsADirectoryError:
+        raise ValueError(f"{name}: {path!r} is a folder, expected the file of a mask") from None
+    except _DECODING_ERRORS as error:
+        raise ValueError(f"{name}: {path!r} cannot be decoded as a mask ({error})") from error
+    if frames > 1:
+        raise ValueError(
+            f"{name}: {path!r} holds {frames} frames, expected one mask a file; save the frames "
+            "as files of their own and give several masks of one image as a list"
+        )
+    pixels = _pixels(picture)
+    if compressed:
+        return pixels >= 128
+    _check_values(pixels, f"{name}: {path!r}")
+    return pixels != 0
+
+
+def resize_mask(
+    mask: NDArray[np.bool_], size: Size, *, resize: Resize = "stretch"
+) -> NDArray[np.bool_]:
+    """Resize a mask as `hybridus.inputs.resizing.resize_image` resizes its image.
+
+    Each new pixel is lesion where at least half of what Pillow's antialiased bilinear filter sees
+    there is lesion. A lesion much smaller than a new pixel vanishes.
+
+    Parameters
+    ----------
+    mask : array of shape (H, W), bool
+    size : tuple of int
+        Height and width in pixels.
+    resize : {"stretch", "pad"}
+        "stretch" fills the size; "pad" keeps the aspect ratio and centres the mask on background.
+
+    Returns
+    -------
+    array of shape `size`, bool
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> mask = np.zeros((8, 4), dtype=bool)
+    >>> mask[:4] = True
+    >>> resize_mask(mask, (4, 4), resize="pad").astype(int)
+    array([[0, 1, 1, 0],
+           [0, 1, 1, 0],
+           [0, 0, 0, 0],
+           [0, 0, 0, 0]])
+    """
+    mask = _plane(mask, "mask")
+    grey = (mask != 0).astype(np.uint8) * np.uint8(255)
+    return resize_image(grey, size, resize=resize) >= 128
+
+
+def restore_mask(
+    probabilities: ArrayLike, original_size: Size, *, resize: Resize = "stretch"
+) -> NDArray[np.float32]:
+    """Bring a network's probabilities back to the size of the image: the inverse of `resize_mask`.
+
+    Parameters
+    ----------
+    probabilities : array of shape (h, w), float
+        At the size of the network.
+    original_size : tuple of int
+        Height and width of the image in pixels.
+    resize : {"stretch", "pad"}
+        How the image was brought to (h, w); with "pad" the margin is cut off first.
+
+    Returns
+    -------
+    array of shape `original_size`, float32
+        Interpolated by Pillow's antialiased bilinear filter; threshold it for a mask.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> restore_mask(np.array([[0.0, 1.0], [0.0, 1.0]]), (2, 4)).round(2).tolist()
+    [[0.0, 0.25, 0.75, 1.0], [0.0, 0.25, 0.75, 1.0]]
+    """
+    plane = _plane(probabilities, "probabilities").astype(np.float32)
+    size = (int(original_size[0]), int(original_size[1]))
+    if resize == "pad":
+        # The margin is read off resize_image itself, so that the two cannot disagree.
+        inside = resize_image(np.full(size, 255, np.uint8), plane.shape, resize="pad") != 0
+        rows, columns = inside.any(axis=1), inside.any(axis=0)
+        plane = np.ascontiguousarray(plane[rows][:, columns])
+    return resize_image(plane, size)
+
+
+def _unwrap(masks: Any) -> Any:
+    """Turn pandas objects into arrays and arrays of objects or paths into lists."""
+    if hasattr(masks, "iloc"):
+        masks = masks.to_numpy()
+    if isinstance(masks, np.ndarray) and masks.dtype.kind in "OUS":
+        return masks[:, 0].tolist() if masks.ndim == 2 and masks.shape[1] == 1 else masks.tolist()
+    return masks
+
+
+def _depth(item: Any) -> int:
+    """Count the dimensions of `item`; a path and a picture are planes."""
+    if isinstance(item, str | bytes | os.PathLike | Image.Image):
+        return 2
+    if isinstance(item, list | tuple):
+        return 1 + (_depth(item[0]) if len(item) else 0)
+    return getattr(item, "ndim", 0)
+
+
+def _is_plane(item: Any) -> bool:
+    """Whether `item` is a mask by itself; nested lists of numbers are left to NumPy."""
+    return not isinstance(item, list | tuple) and _depth(item) >= 2
+
+
+def _masks_from_list(items: Sequence[Any], name: str) -> Masks:
+    parts, sizes = [], []
+    for i, item in enumerate(items):
+        several = isinstance(item, list | tuple) and len(item) > 0 and _is_plane(item[0])
+        parts.append(
+            [_source(part, f"{name}[{i}][{j}]") for j, part in enumerate(item)]
+            if several
+            else [_source(item, f"{name}[{i}]")]
+        )
+        sizes.append(_common_size(parts[i], f"{name}[{i}]"))
+
+    def read(i: int) -> NDArray[np.bool_]:
+        mask = _decoded(parts[i][0], f"{name}[{i}]")
+        for part in parts[i][1:]:
+            other = _decoded(part, f"{name}[{i}]")
+            _check_same_size(mask.shape, other.shape, f"{name}[{i}]")
+            mask |= other
+        return mask
+
+    paths = [part for one in parts for part in one if isinstance(part, str)]
+    single = len(paths) == len(parts) and all(len(one) == 1 for one in parts)
+    return Masks(read, sizes, paths=paths if single else None)
+
+
+def _source(item: Any, name: str) -> str | NDArray:
+    """Return the path of a mask that stands in a file, else its checked pixels."""
+    if isinstance(item, str | bytes | os.PathLike):
+        return os.fsdecode(item)
+    if isinstance(item, Image.Image):
+        pixels = _pixels(item)
+    elif _depth(item) < 2:
+        raise ValueError(
+            f"{name} is {type(item).__name__} {item!r:.60}, expected an array of shape (H, W), a "
+            "path, or a list of masks of one image (np.zeros((H, W)) where there is no lesion)"
+        )
+    else:
+        pixels = _plane(item, name)
+    _check_values(pixels, name)
+    return pixels
+
+
+def _decoded(source: str | NDArray, name: str) -> NDArray[np.bool_]:
+    return read_mask(source, name=name) if isinstance(source, str) else source != 0
+
+
+def _common_size(parts: list[str | NDArray], name: str) -> Size | None:
+    shapes = [part.shape for part in parts if isinstance(part, np.ndarray)]
+    for shape in shapes[1:]:
+        _check_same_size(shapes[0], shape, name)
+    return shapes[0] if shapes else None
+
+
+def _masks_from_array(array: NDArray, images: Images | None, constant_ok: bool, name: str) -> Masks:
+    if array.ndim == 0:
+        raise ValueError(
+            f"expected {name} as an array of shape (n, H, W), a list or paths, got {array!r:.60}"
+        )
+    if array.size == 0:
+        raise ValueError(f"expected at least one mask with one pixel, got shape {array.shape}")
+    rows = None if images is None or images.paths is not None else images.shape
+    if array.ndim <= 2:
+        if constant_ok and rows is not None and _is_column(array, rows):
+            return _constant_masks(array, rows, name)
+        array = _masks_from_rows(array, rows, name)
+    if array.ndim == 4 and array.shape[3] == 1:
+        array = array[..., 0]
+    if array.ndim != 3:
+        hint = (
+            ". Of colour masks take masks.any(axis=-1), of one-hot classes masks[..., k]"
+            if array.ndim == 4
+            else ""
+        )
+        raise ValueError(
+            f"{name} have shape {array.shape}, expected (n, H, W) or (n, H, W, 1), a list of masks "
+            f"or paths{hint}"
+        )
+    for i, mask in enumerate(array):
+        _check_values(mask, f"{name}[{i}]")
+    return Masks(lambda i: array[i] != 0, [array.shape[1:]] * len(array))
+
+
+def _masks_from_rows(array: NDArray, shape: tuple[int, ...] | None, name: str) -> NDArray:
+    if array.ndim < 2:
+        raise ValueError(
+            f"masks expected, got labels: {name} have shape {array.shape} with values such as "
+            f"{array.ravel()[:3].tolist()}; give an array of shape (n, H, W), a list of masks or "
+            "paths"
+        )
+    if shape is None:
+        raise ValueError(
+            f"{name} have shape {array.shape}, expected (n, H, W) or (n, H, W, 1), a list of masks "
+            "or paths; pass mask[None] for one mask"
+        )
+    if array.shape[1] != shape[0] * shape[1]:
+        raise ValueError(
+            f"{name} have shape {array.shape}: rows of {array.shape[1]} values, but images of "
+            f"{shape[1]} x {shape[0]} pixels (width x height) need {shape[0] * shape[1]}"
+        )
+    return array.reshape(len(array), *shape[:2])
+
+
+def _is_column(array: NDArray, shape: tuple[int, ...]) -> bool:
+    one_pixel = shape[0] * shape[1] == 1
+    return array.ndim == 1 or (array.ndim == 2 and array.shape[1] == 1 and not one_pixel)
+
+
+def _constant_masks(values: NDArray, shape: tuple[int, ...], name: str) -> Masks:
+    from sklearn.utils.validation import column_or_1d
+
+    values = column_or_1d(values, warn=True)
+    if values.dtype.kind not in "biuf" or not np.isfinite(values).all():
+        raise ValueError(
+            f"{name} hold NaN, infinity or no numbers; expected one number an image, nonzero where "
+            "all of it is lesion"
+        )
+    size = (shape[0], shape[1])
+    return Masks(lambda i: np.full(size, values[i] != 0), [size] * len(values))
+
+
+def _array(item: Any, name: str) -> NDArray:
+    try:
+        return np.asarray(item)
+    except ValueError as error:
+        raise ValueError(f"{name} cannot be read as an array ({error})") from None
+
+
+def _plane(item: Any, name: str) -> NDArray:
+    """Return `item` as an array (H, W)."""
+    array = _array(item, name)
+    if array.ndim == 3 and array.shape[2] == 1:
+        array = array[..., 0]
+    if array.ndim != 2:
+        hint = (
+            ". Of a colour mask take mask.any(axis=-1); several masks of one image are a list"
+            if array.ndim == 3
+            else ""
+        )
+        raise ValueError(f"{name} has shape {array.shape}, expected (H, W) or (H, W, 1){hint}")
+    if array.size == 0:
+        raise ValueError(f"{name} is empty: shape {array.shape}")
+    return array
+
+
+def _pixels(picture: Image.Image) -> NDArray:
+    """Pixels (H, W) of a picture: of colours the largest channel, alpha is dropped."""
+    if picture.mode in _GREY_MODES:
+        return np.asarray(picture)
+    # Conversion to RGB drops alpha as it is and looks palettes up.
+    return np.asarray(picture.convert("RGB")).max(axis=2)
+
+
+def _check_values(mask: NDArray, name: str) -> None:
+    """Raise unless nonzero may be read as lesion."""
+    kind = mask.dtype.kind
+    if kind == "b":
+        return
+    if kind == "c":
+        raise ValueError(f"Complex data not supported: {name} has type {mask.dtype}")
+    if kind not in "iuf":
+        raise ValueError(f"{name} has type {mask.dtype}, expected bool, integers or floats")
+    low, high = mask.min(), mask.max()
+    if not (np.isfinite(low) and np.isfinite(high)):
+        raise ValueError(f"{name} contains NaN or infinity")
+    if low < 0:
+        raise ValueError(
+            f"{name} has negative values (down to {low:.6g}); a mask is zero outside the lesion "
+            "and positive in it. Of logits take masks > 0"
+        )
+    fractions = kind == "f" and bool((mask != np.rint(mask)).any())
+    if not fractions and bool(((mask == 0) | (mask == high)).all()):
+        return
+    values = np.unique(mask[mask != 0])
+    numbered = len(values) == values[-1] < 255
+    if not fractions and (len(values) <= _MOST_LABELS or numbered):
+        return
+    what = "fractions, as probabilities are" if fractions else "as grey edges are"
+    raise ValueError(
+        f"{name} holds {len(values)} distinct values beside zero, {values[0]:.6g} to "
+        f"{values[-1]:.6g} ({what}), but nonzero means lesion. Threshold first: masks > "
+        f"{0.5 if high <= 1 else int(high) // 2}"
+    )
+
+
+def _check_size(index: int, image: tuple[int, ...], mask: tuple[int, ...], name: str) -> None:
+    if image[:2] != mask[:2]:
+        raise ValueError(
+            f"{name}[{index}] is {mask[1]} x {mask[0]} pixels (width x height), but "
+            f"images[{index}] is {image[1]} x {image[0]}; a mask has the size of its image"
+        )
+
+
+def _check_same_size(first: tuple[int, ...], other: tuple[int, ...], name: str) -> None:
+    if first != other:
+        raise ValueError(
+            f"{name} is a list of masks of different sizes, {first[1]} x {first[0]} and "
+            f"{other[1]} x {other[0]} pixels (width x height); several masks of one image must "
+            "be of one size"
+        )

@@ -1,0 +1,1 @@
+"""Folds, scoring and comparison: the same for every kind of model."""

@@ -1,0 +1,449 @@
+"""How models are compared: the same folds for all, duplicates never on both sides of a split.
+
+Data flows one way: `repeated_folds` gives indices, `score_folds` one row of scores for each model
+and fold, `summarize` one row for each model; `compare` is the three in one call.
+"""
+
+from __future__ import annotations
+
+import json
+import warnings
+import zlib
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike
+from scipy.stats import t as student_t
+from sklearn import config_context
+from sklearn.base import BaseEstimator
+from sklearn.model_selection import (
+    GridSearchCV,
+    RandomizedSearchCV,
+    StratifiedGroupKFold,
+    StratifiedKFold,
+    cross_validate,
+)
+from sklearn.utils import check_consistent_length
+from sklearn.utils.metadata_routing import get_routing_for_object
+
+from hybridus.metrics import macro_ovr_auc_scorer
+
+DEFAULT_SCORING: dict[str, str | Callable[..., float]] = {
+    **{name: name for name in ("accuracy", "f1_macro", "balanced_accuracy")},
+    "macro_ovr_auc": macro_ovr_auc_scorer,
+}
+
+_SEARCHES = (GridSearchCV, RandomizedSearchCV)
+
+# Columns of `score_folds` that are no scores.
+_BEFORE_SCORES = ("model", "repeat", "fold", "n_train", "n_test", "test_set")
+_AFTER_SCORES = ("fit_seconds", "score_seconds", "best_params")
+
+Folds = list[tuple[np.ndarray, np.ndarray]]
+Scoring = str | Sequence[str] | Mapping[str, str | Callable[..., float]] | None
+
+
+class UngroupedWarning(UserWarning):
+    """Duplicates, if there are any, may stand on both sides of a split."""
+
+
+def repeated_folds(
+    y: ArrayLike,
+    groups: ArrayLike | str | None = None,
+    *,
+    n_splits: int = 5,
+    n_repeats: int = 1,
+    random_state: int = 0,
+) -> Folds:
+    """Stratified folds that keep groups whole, drawn anew for each repeat.
+
+    Parameters
+    ----------
+    y : array-like of shape (n_samples,)
+        Class of each sample; the folds hold the classes in about equal shares.
+    groups : array-like of shape (n_samples,), "independent" or None, default=None
+        Samples of one group (duplicates, one patient) stay on one side of every split;
+        ``"independent"`` and None take each sample for its own group.
+    n_splits, n_repeats : int, default=5 and 1
+        Folds, and how often they are drawn anew.
+    random_state : int, default=0
+        Repeat r has the seed ``random_state + r``: three repeats from 0 are seeds 0, 1 and 2.
+
+    Returns
+    -------
+    list of (train, test)
+        ``n_repeats * n_splits`` pairs of index arrays, repeat by repeat.
+
+    Raises
+    ------
+    ValueError
+        If a class has fewer groups than there are folds, or a test fold would hold no sample of
+        a class; a group is missing (None, NaN); or the lengths differ.
+
+    Examples
+    --------
+    >>> from hybridus.protocol.model_selection import repeated_folds
+    >>> y = [0, 0, 0, 0, 1, 1, 1, 1]
+    >>> groups = ["a", "a", "b", "b", "c", "c", "d", "d"]
+    >>> [test.tolist() for train, test in repeated_folds(y, groups, n_splits=2)]
+    [[2, 3, 4, 5], [0, 1, 6, 7]]
+    """
+    target = np.asarray(y)
+    if target.ndim != 1:
+        raise ValueError(f"y has shape {target.shape}: expected one class per sample, 1-D")
+    codes = _group_codes(groups, target)
+    word, units = ("samples", np.arange(len(target))) if codes is None else ("groups", codes)
+    for label in np.unique(target):
+        n_units = len(np.unique(units[target == label]))
+        if n_units < n_splits:
+            raise ValueError(
+                f"class {label!s} has only {n_units} {word}, "
+                f"fewer than the {n_splits} folds: take fewer folds, add samples of the class or "
+                "leave it out"
+            )
+    splitter = StratifiedKFold if codes is None else StratifiedGroupKFold
+    folds: Folds = []
+    for repeat in range(n_repeats):
+        drawn = splitter(n_splits, shuffle=True, random_state=random_state + repeat)
+        # Splitters only count the rows of X, so y stands in for it.
+        folds += drawn.split(target, target, codes)
+    for index, (_, test) in enumerate(folds):
+        absent = np.setdiff1d(target, target[test])
+        if len(absent):
+            repeat, fold = divmod(index, n_splits)
+            raise ValueError(
+                f"fold {fold} of repeat {repeat} tests no sample of class {absent[0]!s}: its "
+                f"groups are too few or too unequal for {n_splits} folds; take fewer, or another "
+                "random_state"
+            )
+    return folds
+
+
+def score_folds(
+    models: Mapping[str, BaseEstimator],
+    X: Any,
+    y: ArrayLike,
+    *,
+    groups: ArrayLike | str | None = None,
+    n_splits: int = 5,
+    n_repeats: int = 1,
+    scoring: Scoring = None,
+    random_state: int = 0,
+    n_jobs: int | None = None,
+) -> pd.DataFrame:
+    """Fit and score every model on the same folds; one row for each model and fold.
+
+    Models can be scored in several calls and their rows put together: the folds depend on `y`,
+    `groups` and `random_state` only. The parameters are those of `compare`.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Columns ``model``, ``repeat``, ``fold``, ``n_train``, ``n_test``, ``test_set`` (checksum of
+        the tested indices), one for each metric, ``fit_seconds``, ``score_seconds`` and
+        ``best_params`` (what a search chose in the fold, as JSON; empty for other models).
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_wine
+    >>> from sklearn.tree import DecisionTreeClassifier
+    >>> from hybridus.protocol.model_selection import score_folds
+    >>> X, y = load_wine(return_X_y=True)
+    >>> models = {"tree": DecisionTreeClassifier(random_state=0)}
+    >>> folds = score_folds(models, X, y, groups="independent", n_splits=3)
+    >>> folds[["model", "fold", "n_test", "accuracy"]].round(3).values.tolist()
+    [['tree', 0, 60, 0.867], ['tree', 1, 59, 0.949], ['tree', 2, 59, 0.949]]
+    """
+    if not models:
+        raise ValueError("models is empty: give at least one, such as {'svm': SVC()}")
+    check_consistent_length(X, y)
+    split = _say_split(groups)
+    settings = {"n_splits": n_splits, "n_repeats": n_repeats, "random_state": random_state}
+    folds = repeated_folds(y, groups, **settings)
+    target = np.asarray(y)
+    codes = _group_codes(groups, target)
+    scorers = _named_scorers(scoring)
+    tables = []
+    for name, model in models.items():
+        routing, params = _groups_for_fit(model, codes)
+        # scikit-learn hands its configuration on to the workers.
+        with config_context(enable_metadata_routing=routing):
+            results = cross_validate(
+                model,
+                X,
+                target,
+                cv=folds,
+                scoring=scorers,
+                params=params,
+                n_jobs=n_jobs,
+                return_estimator=isinstance(model, _SEARCHES),
+                error_score="raise",
+            )
+        columns: dict[str, Any] = {
+            "model": name,
+            "repeat": np.repeat(np.arange(n_repeats), n_splits),
+            "fold": np.tile(np.arange(n_splits), n_repeats),
+            "n_train": [len(train) for train, _ in folds],
+            "n_test": [len(test) for _, test in folds],
+            "test_set": [f"{zlib.crc32(test.tobytes()):08x}" for _, test in folds],
+        }
+        columns |= {metric: results[f"test_{metric}"] for metric in scorers}
+        columns["fit_seconds"] = results["fit_time"]
+        columns["score_seconds"] = results["score_time"]
+        columns["best_params"] = [
+            json.dumps(search.best_params_, default=str) for search in results.get("estimator", [])
+        ] or ""
+        tables.append(pd.DataFrame(columns))
+    table = pd.concat(tables, ignore_index=True)
+    table.attrs["split"] = split
+    return table
+
+
+def summarize(folds: pd.DataFrame) -> pd.DataFrame:
+    """One row for each model, best first, from the rows of `score_folds`.
+
+    The table is the one that `compare` describes; `folds` may be several results of `score_folds`
+    put together. Models that were not scored on the same folds are a ValueError.
+
+    Examples
+    --------
+    >>> from sklearn.dummy import DummyClassifier
+    >>> from hybridus.protocol.model_selection import score_folds, summarize
+    >>> X, y = [[0]] * 9, [0, 0, 0, 0, 0, 0, 1, 1, 1]
+    >>> folds = score_folds({"most": DummyClassifier()}, X, y, groups="independent", n_splits=3)
+    >>> summarize(folds)[["accuracy_mean", "accuracy_std"]].round(3).values.tolist()
+    [[0.667, 0.0]]
+    """
+    metrics = [name for name in folds.columns if name not in _BEFORE_SCORES + _AFTER_SCORES]
+    same_fold = ["repeat", "fold", "n_train", "n_test", "test_set"]
+    if (folds.groupby(same_fold).size() != folds["model"].nunique()).any():
+        raise ValueError(
+            "expected one row for each model on each fold: score all models on the same folds, "
+            "with the same y, groups, n_splits, n_repeats and random_state"
+        )
+    by_model = folds.groupby("model")
+    table = by_model[metrics].agg(["mean", "std"])
+    table.columns = ["_".join(pair) for pair in table.columns]
+    table = table.join(by_model[["fit_seconds", "score_seconds"]].mean())
+    table = table.sort_values(f"{metrics[0]}_mean", ascending=False, kind="stable")
+    scores = folds.pivot_table(metrics[0], index=same_fold, columns="model")
+    behind = {name: scores[table.index[0]] - scores[name] for name in table.index}
+    test_share = float((folds["n_test"] / folds["n_train"]).mean())
+    table["behind_best"] = [difference.mean() for difference in behind.values()]
+    table["p_value"] = [
+        corrected_t_test(difference, test_share=test_share) for difference in behind.values()
+    ]
+    table.iloc[0, -1] = np.nan
+    table.attrs.update(folds.attrs)
+    return table
+
+
+def compare(
+    models: Mapping[str, BaseEstimator],
+    X: Any,
+    y: ArrayLike,
+    *,
+    groups: ArrayLike | str | None = None,
+    n_splits: int = 5,
+    n_repeats: int = 1,
+    scoring: Scoring = None,
+    random_state: int = 0,
+    n_jobs: int | None = None,
+) -> pd.DataFrame:
+    """Score classifiers on the same folds and test which differences hold.
+
+    Parameters
+    ----------
+    models : dict of str to classifier
+        The rows of the table. A search (`GridSearchCV`) is fitted anew within each training part,
+        so its score does not profit from its choice.
+    X : array, list or pandas object of n_samples images or paths
+        Indexed by sample and handed on to the models as it is.
+    y : array-like of shape (n_samples,)
+        Classes.
+    groups : array-like of shape (n_samples,), "independent" or None, default=None
+        Which samples belong together (duplicates, one patient). Groups stay whole in the folds
+        and reach everything in a model that asks for them: the splitter of a search or of a
+        calibration, and a `fit` that requests ``groups`` by scikit-learn's metadata routing.
+        ``"independent"`` states that no two belong together; None assumes so, with a warning.
+    n_splits, n_repeats : int, default=5 and 1
+        Folds, and how often they are drawn anew.
+    scoring : str, list of str, dict of str to str or callable, or None, default=None
+        Scikit-learn's names or scorers, higher is better; the first ranks the models. None is
+        accuracy, macro-F1, balanced accuracy and `macro_ovr_auc_scorer`.
+    random_state : int, default=0
+        Decides the folds (see `repeated_folds`); the models have their own.
+    n_jobs : int or None, default=None
+        Folds fitted at the same time, in processes of their own. A network that encodes images
+        uses all cores by itself, so this pays for slow heads.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Indexed by model, best first. ``<metric>_mean`` and ``<metric>_std``, mean and standard
+        deviation (n - 1) over all ``n_splits * n_repeats`` folds: how far one fold strays, not
+        the error of the mean, which repeats of the same samples would make look too small.
+        ``fit_seconds`` and ``score_seconds``, mean of a fold. ``behind_best``, the mean
+        difference of the first metric to the best model, and its ``p_value`` by
+        `corrected_t_test` (NaN for the best itself; adjusted neither for the number of models
+        nor for the best having been picked by these scores). ``attrs["split"]`` says how samples
+        were split; ``pd.DataFrame(table.attrs["folds"])`` are the rows of `score_folds`.
+
+    Raises
+    ------
+    ValueError
+        If the folds cannot be made (see `repeated_folds`). Errors of a model are passed on.
+
+    Warns
+    -----
+    UngroupedWarning
+        If `groups` is None, or a search splits without regard to the groups.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_wine
+    >>> from sklearn.naive_bayes import GaussianNB
+    >>> from sklearn.svm import SVC
+    >>> from hybridus.protocol.model_selection import compare
+    >>> X, y = load_wine(return_X_y=True)
+    >>> table = compare({"svm": SVC(), "bayes": GaussianNB()}, X, y, groups="independent")
+    >>> table["accuracy_mean"].round(2).to_dict()
+    {'bayes': 0.97, 'svm': 0.66}
+    >>> table.attrs["split"]
+    'StratifiedKFold, samples taken as independent'
+    """
+    split: dict[str, Any] = {"n_splits": n_splits, "n_repeats": n_repeats, "groups": groups}
+    split["random_state"] = random_state
+    folds = score_folds(models, X, y, scoring=scoring, n_jobs=n_jobs, **split)
+    table = summarize(folds)
+    # Plain records: pandas copies and compares attrs, which data frames do not survive.
+    table.attrs["folds"] = folds.to_dict("records")
+    return table
+
+
+def corrected_t_test(differences: ArrayLike, *, test_share: float) -> float:
+    """Two-sided p value that the mean difference of two models over folds is not zero.
+
+    The corrected resampled t-test: the training parts of J folds overlap, so the variance of the
+    mean is ``1/J + n_test/n_train`` times that of the differences, not ``1/J`` times.
+
+    Parameters
+    ----------
+    differences : array-like of shape (n_folds,)
+        Score of one model less that of the other, fold by fold; two folds or more.
+    test_share : float
+        ``n_test / n_train`` of a fold: 0.25 for five folds.
+
+    Returns
+    -------
+    float
+        Between 0 and 1; 1 where all differences are zero.
+
+    References
+    ----------
+    Nadeau, C. and Bengio, Y. (2003). Inference for the generalization error. Machine Learning
+    52, 239-281.
+
+    Examples
+    --------
+    >>> from hybridus.protocol.model_selection import corrected_t_test
+    >>> round(corrected_t_test([0.02, 0.05, 0.01, 0.04, 0.03], test_share=0.25), 3)
+    0.047
+    """
+    values = np.asarray(differences, dtype=float)
+    n_folds = len(values)
+    if n_folds < 2:
+        raise ValueError(f"{n_folds} differences given: expected those of two folds or more")
+    error = np.sqrt((1 / n_folds + test_share) * values.var(ddof=1))
+    if error == 0:
+        return float(values[0] == 0)
+    return float(2 * student_t.sf(abs(values.mean()) / error, df=n_folds - 1))
+
+
+def fit_with_groups(model: Any, X: Any, y: ArrayLike, groups: ArrayLike | None) -> Any:
+    """Fit `model` on all samples and return it; `groups` reach what asks for them.
+
+    The parameters and the routing are those of `compare`; with None no groups are handed on.
+
+    Examples
+    --------
+    >>> from sklearn.model_selection import GridSearchCV, StratifiedGroupKFold
+    >>> from sklearn.svm import SVC
+    >>> from hybridus.protocol.model_selection import fit_with_groups
+    >>> search = GridSearchCV(SVC(), {"C": [1, 10]}, cv=StratifiedGroupKFold(2))
+    >>> X, y, groups = [[0.0], [0.1], [1.0], [1.1]], [0, 0, 1, 1], [0, 1, 2, 3]
+    >>> fit_with_groups(search, X, y, groups).best_params_
+    {'C': 1}
+    """
+    routing, params = _groups_for_fit(model, groups)
+    with config_context(enable_metadata_routing=routing):
+        return model.fit(X, y, **params)
+
+
+def _groups_for_fit(model: BaseEstimator, groups: ArrayLike | None) -> tuple[bool, dict]:
+    """Whether metadata routing must be on for `model`, and what its `fit` is given.
+
+    Routing carries groups to any depth, but is an error with estimators that do not know it
+    (AdaBoost, for one), so it is on only where something asks for the groups. A search over such
+    an estimator takes them the old way, as an argument of `fit`.
+    """
+    if groups is None:
+        return False, {}
+    is_search = isinstance(model, _SEARCHES)
+    with config_context(enable_metadata_routing=True):
+        try:
+            asks = bool(get_routing_for_object(model).consumes("fit", ["groups"]))
+        except NotImplementedError:
+            return False, {"groups": groups} if is_search else {}
+    if is_search and not asks:
+        message = (
+            f"the inner folds of {type(model).__name__} ignore the groups (cv={model.cv!r}), so "
+            "its choice may rest on duplicates: give it cv=StratifiedGroupKFold(3)"
+        )
+        warnings.warn(message, UngroupedWarning, stacklevel=3)
+    return asks, {"groups": groups} if asks else {}
+
+
+def _say_split(groups: ArrayLike | str | None) -> str:
+    """Say how samples are split, with a warning where nobody thought of groups."""
+    if isinstance(groups, str):
+        return "StratifiedKFold, samples taken as independent"
+    if groups is not None:
+        return "StratifiedGroupKFold, groups kept whole"
+    message = (
+        "no groups given: duplicates, or samples of one patient, may stand on both sides of a "
+        "split and flatter every score. Give groups, or 'independent' if no two belong together"
+    )
+    warnings.warn(message, UngroupedWarning, stacklevel=3)
+    return "StratifiedKFold, groups unknown"
+
+
+def _group_codes(groups: ArrayLike | str | None, target: np.ndarray) -> np.ndarray | None:
+    """Return groups as integers in the order of their names; None where there are none."""
+    if groups is None or (isinstance(groups, str) and groups == "independent"):
+        return None
+    names = np.asarray(groups, dtype=object)  # as objects: a NaN among texts stays one
+    if names.shape != target.shape:
+        raise ValueError(
+            f"groups has shape {names.shape}, y {target.shape}: expected a group for each sample "
+            "or 'independent'"
+        )
+    codes, _ = pd.factorize(names, sort=True)
+    if codes.min() < 0:
+        missing = int(codes.argmin())
+        raise ValueError(
+            f"groups[{missing}] is missing ({names[missing]!s}): a sample without duplicates is a "
+            "group of its own and needs a name of its own"
+        )
+    return codes
+
+
+def _named_scorers(scoring: Scoring) -> dict[str, str | Callable[..., float]]:
+    """Metric name to scorer, first the one that ranks."""
+    if not scoring:
+        return DEFAULT_SCORING
+    if isinstance(scoring, Mapping):
+        return dict(scoring)
+    return {name: name for name in ([scoring] if isinstance(scoring, str) else scoring)}

@@ -1,0 +1,9 @@
+"""How results look: pictures drawn with Matplotlib, which is imported when something is drawn.
+
+Displays know colours, marks and layout, nothing of models.
+"""
+
+from hybridus.report.history import TrainingHistoryDisplay, best_so_far
+from hybridus.report.segmentation import SegmentationDisplay
+
+__all__ = ["SegmentationDisplay", "TrainingHistoryDisplay", "best_so_far"]

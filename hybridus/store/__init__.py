@@ -1,0 +1,1 @@
+"""Feature rows and activations on disk, found again by what decides them."""

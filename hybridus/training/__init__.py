@@ -1,0 +1,1 @@
+"""One training loop for classifiers and segmenters, with its batches, losses and networks."""

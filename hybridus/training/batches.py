@@ -1,0 +1,299 @@
+"""What networks are trained on: joins images, augmentation and stored activations into batches.
+
+One interface for pixels and for activations at the cut: `plain` gives samples as they are, `drawn`
+gives them augmented, with the transforms that a mask must follow.
+"""
+
+import contextlib
+import itertools
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hybridus._environment import n_threads
+from hybridus.encoders.engine import open_engine
+from hybridus.encoders.frozen import FrozenEncoder
+from hybridus.inputs.augmentation import Augmentation, Transforms
+from hybridus.inputs.images import Images, content_key
+from hybridus.inputs.resizing import Resize, map_ahead, resize_image, widen
+from hybridus.store.activations import ACTIVATIONS, Key, Rows, most_bytes, scratch_array
+
+if TYPE_CHECKING:
+    from hybridus.encoders.partition import Partition
+
+_CHUNK = 32  # images that are decoded and augmented together
+PREDICTED_TOGETHER = 512  # images whose pixels or activations are held at a time
+_MOST_KNOWN_FILES = 1_000_000
+
+
+class Batches(Protocol):
+    """Samples that a network takes, by index."""
+
+    def plain(self, rows: Sequence[int] | NDArray[np.intp]) -> NDArray:
+        """Give samples as they are."""
+
+    def drawn(
+        self, rows: NDArray[np.intp], rng: np.random.Generator
+    ) -> tuple[NDArray, Transforms | None]:
+        """Give augmented samples, and what was done to them; None where nothing was."""
+
+
+class PixelBatches:
+    """Images resized to the network's input, RGB or grey on the 0..255 scale.
+
+    Resized pixels are kept while training goes on, in 8 bit where the images are; more of them
+    than `most_bytes`, or than the disk has room for, are read again for each batch.
+    """
+
+    def __init__(
+        self,
+        images: Images,
+        size: tuple[int, int],
+        *,
+        resize: Resize = "stretch",
+        channels: Literal[1, 3] = 3,
+        augmentation: Augmentation | None = None,
+    ) -> None:
+        self._images, self._size, self._resize = images, size, resize
+        self._channels = channels
+        self._augmentation = augmentation
+        fits = len(images) * size[0] * size[1] * 3 <= most_bytes()
+        self._kept = None
+        if fits:
+            with contextlib.suppress(OSError):  # no room on the disk
+                self._kept = self._read_all()
+
+    def plain(self, rows: Sequence[int] | NDArray[np.intp]) -> NDArray[np.float32]:
+        """Return pixels, float32 of shape (n, H, W, channels)."""
+        return self._pixels(rows).astype(np.float32)
+
+    def drawn(
+        self, rows: NDArray[np.intp], rng: np.random.Generator
+    ) -> tuple[NDArray[np.float32], Transforms | None]:
+        """Return pixels, augmented anew with each call, and the transforms."""
+        if self._augmentation is None:
+            return self.plain(rows), None
+        transforms = self._augmentation.draw(len(rows), rng)
+        return _with_channels(transforms.images(self._stored(rows)), self._channels), transforms
+
+    def _pixels(self, rows: Sequence[int] | NDArray[np.intp]) -> NDArray:
+        return _with_channels(self._stored(rows), self._channels)
+
+    def _stored(self, rows: Sequence[int] | NDArray[np.intp]) -> NDArray:
+        """Pixels as they are kept, of one channel where all images are grey."""
+        if self._kept is not None:
+            return self._kept[np.asarray(rows, dtype=np.intp)]
+        return stack_pixels([self._read(int(i)) for i in rows])
+
+    def _read(self, i: int) -> NDArray:
+        image = resize_image(self._images[i], self._size, resize=self._resize)
+        return to_grey(image) if self._channels == 1 else image
+
+    def _read_all(self) -> NDArray:
+        """Read all images into one array, grey and 8 bit until an image is not."""
+        kept = scratch_array((len(self._images), *self._size, 1), np.uint8)
+        read = map_ahead(self._read, range(len(self._images)), n_threads=n_threads())
+        for i, image in enumerate(read):
+            channels = 3 if image.ndim == 3 else kept.shape[-1]
+            dtype = np.result_type(kept.dtype, image.dtype)
+            if channels > kept.shape[-1] or dtype != kept.dtype:
+                wider = scratch_array((*kept.shape[:-1], channels), dtype)
+                wider[:i] = kept[:i]
+                kept = wider
+            kept[i] = image if image.ndim == 3 else image[..., np.newaxis]
+        return kept
+
+
+class ActivationBatches:
+    """Activations of a frozen prefix, computed once for each image or for each of its views."""
+
+    def __init__(self, rows: Rows, n_views: int, transforms: list[Transforms] | None) -> None:
+        self._rows, self._n_views, self._transforms = rows, n_views, transforms
+
+    def plain(self, rows: Sequence[int] | NDArray[np.intp]) -> NDArray:
+        """Return activations of the images as they are, (n, values), as they are kept."""
+        return self._rows.take([int(i) * self._n_views for i in rows])
+
+    def drawn(
+        self, rows: NDArray[np.intp], rng: np.random.Generator
+    ) -> tuple[NDArray, Transforms | None]:
+        """Return activations of a random view of each image, and the views' transforms."""
+        if self._transforms is None:
+            return self.plain(rows), None
+        places = np.asarray(rows) * self._n_views + rng.integers(self._n_views, size=len(rows))
+        chosen = [self._transforms[place] for place in places]
+        return self._rows.take(places), Transforms.concatenate(chosen)
+
+
+def open_batches(
+    images: Images,
+    frozen: FrozenEncoder,
+    partition: "Partition",
+    *,
+    augmentation: Augmentation | None = None,
+    n_views: int = 1,
+    dtype: str = "float32",
+) -> Batches | None:
+    """Make images into what comes after the cut of an encoder takes: pixels, or activations.
+
+    Returns
+    -------
+    Batches or None
+        None where activations would take more room than there is.
+    """
+    if not partition.taps:
+        return PixelBatches(
+            images, frozen.image_size, resize=frozen.resize, augmentation=augmentation
+        )
+    return activation_batches(
+        images,
+        replace(frozen, taps=partition.taps, pooling=partition.poolings),
+        partition.width,
+        augmentation=augmentation,
+        n_views=n_views,
+        dtype=dtype,
+    )
+
+
+def activation_batches(
+    images: Images,
+    frozen: FrozenEncoder,
+    width: int,
+    *,
+    augmentation: Augmentation | None = None,
+    n_views: int = 1,
+    dtype: str = "float32",
+) -> ActivationBatches | None:
+    """Compute, or recall, what a frozen prefix makes of images.
+
+    Parameters
+    ----------
+    images : Images
+    frozen : FrozenEncoder
+        The prefix.
+    width : int
+        Values in one row.
+    augmentation : Augmentation or None
+    n_views : int
+        Views of each image where there is an augmentation; the first is the image itself, the
+        others depend on its pixels, the policy and their number alone.
+    dtype : {"float32", "float16"}
+
+    Returns
+    -------
+    ActivationBatches or None
+        None where they would take more room than there is.
+    """
+    if augmentation is None:
+        n_views = 1
+    contents = content_keys(images)
+    transforms = None
+    if augmentation is not None:
+        transforms = [augmentation.view(key, v) for key in contents for v in range(n_views)]
+    # The first view is the same under every policy.
+    keys: list[Key] = [
+        (key, f"{augmentation!r}/{v}" if v else "") for key in contents for v in range(n_views)
+    ]
+
+    def encode(places: list[int]) -> Iterator[NDArray[np.float32]]:
+        engine = open_engine(frozen)
+        return engine.run(
+            _views(images, frozen, places, n_views, transforms, batch_size=engine.batch_size)
+        )
+
+    rows = ACTIVATIONS.rows(f"{frozen.fingerprint}/{dtype}", keys, width, encode, dtype=dtype)
+    return None if rows is None else ActivationBatches(rows, n_views, transforms)
+
+
+def content_keys(images: Images) -> list[bytes]:
+    """Digest of each image; a file that has not changed is read once in this process."""
+    if images.paths is None:
+        return [content_key(image) for image in images]
+    stamps = [_stamp(path) for path in images.paths]
+    unknown = [i for i, stamp in enumerate(stamps) if stamp not in _known_files]
+    read = map_ahead(lambda i: content_key(images[i]), unknown, n_threads=n_threads())
+    fresh = dict(zip(unknown, read, strict=True))
+    keys = [fresh[i] if i in fresh else _known_files[stamp] for i, stamp in enumerate(stamps)]
+    if len(_known_files) + len(fresh) > _MOST_KNOWN_FILES:
+        _known_files.clear()
+    _known_files.update({stamps[i]: key for i, key in fresh.items()})
+    return keys
+
+
+_known_files: dict[tuple[str, int, int], bytes] = {}
+
+
+def subset(images: Images, rows: Sequence[int] | NDArray[np.intp]) -> Images:
+    """Give some of the images, in the order of `rows`."""
+    places = [int(i) for i in rows]
+    paths = None if images.paths is None else [images.paths[i] for i in places]
+    return Images(lambda i: images[places[i]], len(places), shape=images.shape, paths=paths)
+
+
+def stack_pixels(images: Sequence[NDArray]) -> NDArray:
+    """Stack canonical images of one size: (n, H, W, 1) where all are grey, else (n, H, W, 3)."""
+    if all(image.ndim == 2 for image in images):
+        return np.stack(images)[..., np.newaxis]
+    return widen(images)
+
+
+def _stamp(path: str) -> tuple[str, int, int]:
+    try:
+        status = os.stat(path)
+    except OSError:  # reading it will say so
+        return (path, -1, -1)
+    return (os.path.abspath(path), status.st_size, status.st_mtime_ns)
+
+
+def to_grey(image: NDArray) -> NDArray:
+    """Luminance of a canonical image by ITU-R BT.601, as Pillow weighs it."""
+    if image.ndim == 2:
+        return image
+    grey = image @ np.array([0.299, 0.587, 0.114])
+    return np.rint(grey).astype(np.uint8) if image.dtype == np.uint8 else grey.astype(np.float32)
+
+
+def _with_channels(pixels: NDArray, channels: int) -> NDArray:
+    return pixels if pixels.shape[-1] == channels else np.repeat(pixels, channels, axis=-1)
+
+
+def _views(
+    images: Images,
+    frozen: FrozenEncoder,
+    places: Sequence[int],
+    n_views: int,
+    transforms: list[Transforms] | None,
+    *,
+    batch_size: int,
+) -> Iterator[NDArray]:
+    """Yield batches of pixels, RGB, for an engine: view ``place % n_views`` of each image.
+
+    Views of 8-bit images are rounded to 8 bits, as a file of them would be.
+    """
+
+    def read(i: int) -> NDArray:
+        return resize_image(images[i], frozen.image_size, resize=frozen.resize)
+
+    by_image = itertools.groupby(places, key=lambda place: place // n_views)
+    wanted = [(i, list(group)) for i, group in by_image]
+    read_ahead = map_ahead(read, [i for i, _ in wanted], n_threads=n_threads())
+    pixels = (
+        (place, image)
+        for (_, group), image in zip(wanted, read_ahead, strict=True)
+        for place in group
+    )
+    while chunk := list(itertools.islice(pixels, _CHUNK)):
+        batch = stack_pixels([image for _, image in chunk])
+        if transforms is not None:
+            views = Transforms.concatenate([transforms[place] for place, _ in chunk])
+            eight_bit = np.array([image.dtype == np.uint8 for _, image in chunk])
+            batch = views.images(batch)
+            batch[eight_bit] = np.rint(batch[eight_bit])
+            batch = batch.astype(np.uint8) if eight_bit.all() else batch
+        batch = _with_channels(batch, 3)
+        for start in range(0, len(batch), batch_size):
+            yield batch[start : start + batch_size]

@@ -1,0 +1,96 @@
+"""The network of a fine-tuned classifier: what is left of an encoder after the cut, and a head."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from hybridus._keras import building, keras, leaves
+from hybridus.encoders.frozen import FrozenEncoder
+from hybridus.encoders.network import load_weights
+from hybridus.encoders.partition import Partition, build_rest
+from hybridus.training.loop import TrainableNetwork
+
+layers, ops = keras.layers, keras.ops
+
+# keras.applications' 0.99 to 0.999 suit millions of steps: after a few hundred steps from random
+# weights, moving averages would still describe the network before it was trained.
+_MOMENTUM = 0.9
+
+
+def build_classifier(
+    frozen: FrozenEncoder,
+    partition: Partition,
+    *,
+    n_classes: int,
+    hidden_layer_sizes: Sequence[int],
+    dropout_rate: float,
+    label_smoothing: float,
+    optimizer: Any,
+    policy: str,
+) -> TrainableNetwork:
+    """Build and compile encoder, average pooling, hidden layers with dropout, and a softmax.
+
+    The input is what `build_rest` says; where the whole encoder is frozen, its pooled features.
+    """
+    with building(policy):
+        inputs, maps = build_rest(
+            frozen.spec,
+            frozen.image_size,
+            frozen.taps,
+            partition,
+            pretrained=frozen.source().path is not None,
+        )
+        load_encoder(keras.Model(inputs, maps), frozen)
+        pooled = [layers.GlobalAveragePooling2D()(x) if len(x.shape) == 4 else x for x in maps]
+        x = pooled[0] if len(pooled) == 1 else layers.Concatenate()(pooled)
+        # Features of different layers and channels differ in scale, as a StandardScaler would see.
+        x = layers.BatchNormalization(momentum=_MOMENTUM, center=False, scale=False, name="scaler")(
+            x
+        )
+        for k, width in enumerate(hidden_layer_sizes, start=1):
+            x = layers.Dense(int(width), activation="relu", name=f"hidden_{k}")(x)
+            if dropout_rate:
+                x = layers.Dropout(dropout_rate, name=f"dropout_{k}")(x)
+        output = layers.Dense(n_classes, activation="softmax", name="softmax", dtype="float32")(x)
+        return TrainableNetwork(
+            inputs,
+            output,
+            loss=keras.losses.CategoricalCrossentropy(label_smoothing=label_smoothing),
+            metrics=classification_metrics,
+            optimizer=optimizer,
+        )
+
+
+def load_encoder(rest: Any, frozen: FrozenEncoder) -> None:
+    """Give what is left of an encoder its weights; let its trained batch normalisation follow."""
+    load_weights(rest, frozen)
+    for layer in leaves(rest):
+        if isinstance(layer, layers.BatchNormalization) and layer.trainable:
+            layer.momentum = min(layer.momentum, _MOMENTUM)
+
+
+def classification_metrics() -> list[Any]:
+    """Accuracy, and precision, recall and F1 as means over the classes."""
+    return [
+        keras.metrics.CategoricalAccuracy(name="accuracy"),
+        MacroPrecision(name="precision"),
+        MacroRecall(name="recall"),
+        keras.metrics.F1Score(average="macro", name="f1"),
+    ]
+
+
+class MacroPrecision(keras.metrics.F1Score):
+    """Precision of the most probable class, mean over the classes; Keras has it for one class."""
+
+    def result(self) -> Any:
+        """Mean over the classes; 0 for a class that is never predicted."""
+        found = self.true_positives + self.false_positives
+        return ops.mean(ops.divide_no_nan(self.true_positives, found))
+
+
+class MacroRecall(keras.metrics.F1Score):
+    """Recall of the most probable class, mean over the classes; Keras has it for one class."""
+
+    def result(self) -> Any:
+        """Mean over the classes; 0 for a class that never occurs."""
+        present = self.true_positives + self.false_negatives
+        return ops.mean(ops.divide_no_nan(self.true_positives, present))
