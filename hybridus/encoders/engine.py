@@ -7,6 +7,7 @@ for OpenVINO, on disk under the network's fingerprint, so that a fresh process n
 import contextlib
 import functools
 import hashlib
+import importlib.metadata
 import importlib.util
 import io
 import os
@@ -70,6 +71,14 @@ def choose_engine(engine: EngineChoice, precision: str) -> EngineName:
             "float32 here"
         )
     return engine
+
+
+def engine_version(engine: EngineName) -> str | None:
+    """Version of what runs networks, told without starting it; None where it is not installed."""
+    try:
+        return importlib.metadata.version(engine)
+    except importlib.metadata.PackageNotFoundError:
+        return None
 
 
 def open_engine(frozen: FrozenEncoder, *, batch_size: int | None = None) -> Engine:
