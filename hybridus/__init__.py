@@ -16,7 +16,6 @@ if TYPE_CHECKING:
         list_encoders,
         register_encoder,
     )
-    from hybridus.encoders.weights import WeightsNotFoundError
     from hybridus.estimators.classifiers import FineTunedClassifier
     from hybridus.estimators.features import DeepFeatureExtractor
     from hybridus.estimators.hybrid import make_hybrid_classifier
@@ -30,6 +29,7 @@ if TYPE_CHECKING:
         UNetSegmenter,
         VotingSegmenter,
     )
+    from hybridus.exceptions import WeightsNotFoundError
     from hybridus.inputs.augmentation import Augmentation
     from hybridus.protocol.model_selection import compare
     from hybridus.protocol.segmentation_folds import score_segmenters
@@ -54,7 +54,7 @@ _HOMES = {
     "TrainingHistoryDisplay": "hybridus.report",
     "UNetSegmenter": "hybridus.estimators.segmenters",
     "VotingSegmenter": "hybridus.estimators.segmenters",
-    "WeightsNotFoundError": "hybridus.encoders.weights",
+    "WeightsNotFoundError": "hybridus.exceptions",
     "compare": "hybridus.protocol.model_selection",
     "list_encoders": "hybridus.encoders.registry",
     "load_busi": "hybridus.datasets",

@@ -39,9 +39,9 @@ from tiny_networks import TINY, UNNAMED, textures
 from hybridus import Augmentation, FineTunedClassifier, make_hybrid_classifier
 from hybridus.encoders import engine
 from hybridus.encoders.weights import draw_weights
+from hybridus.exceptions import DivergedError
 from hybridus.store.activations import ACTIVATIONS
 from hybridus.training import loop as training
-from hybridus.training.loop import DivergedError
 
 SMALL = {"encoder": "mobilenet_v2_0.35", "weights": "bundled", "image_size": 32}
 

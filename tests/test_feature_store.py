@@ -15,8 +15,9 @@ from hashlib import blake2b
 import numpy as np
 import pytest
 
+from hybridus.exceptions import FeatureStoreWarning
 from hybridus.store import file as _store_file
-from hybridus.store.rows import FeatureStore, FeatureStoreWarning
+from hybridus.store.rows import FeatureStore
 
 WIDTH = 40
 

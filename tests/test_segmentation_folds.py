@@ -13,10 +13,11 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 
 from hybridus.estimators.segmenters import PixelSegmenter, pixel
+from hybridus.exceptions import UngroupedWarning
 from hybridus.inputs.images import as_images
 from hybridus.inputs.masks import resize_mask
 from hybridus.metrics import dice, false_positive_rate, hausdorff_95, iou, lesion_detection
-from hybridus.protocol.model_selection import UngroupedWarning, repeated_folds, summarize
+from hybridus.protocol.model_selection import repeated_folds, summarize
 from hybridus.protocol.segmentation_folds import lesion_folds, score_segmenters, segment_folds
 
 

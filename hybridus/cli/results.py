@@ -133,7 +133,7 @@ def write_csv(table: pd.DataFrame, file: Path) -> None:
 def refit(model: Any, X: Any, y: Any, groups: Any, file: Path) -> Any:
     """Fit a model on all images, searching where it is a search, save what predicts; return it."""
     from hybridus.inputs.files import dump_atomically
-    from hybridus.protocol.model_selection import fit_with_groups
+    from hybridus.protocol.routing import fit_with_groups
 
     with calm():
         fit_with_groups(model, X, y, groups)

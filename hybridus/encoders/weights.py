@@ -14,16 +14,13 @@ from numpy.typing import NDArray
 
 from hybridus._environment import keras_home, weight_folders
 from hybridus.encoders.registry import EncoderSpec, get_encoder, list_encoders
+from hybridus.exceptions import WeightsNotFoundError
 
 # Layer name -> its variables, by name (safetensors) or in Keras's order (HDF5).
 LayerWeights = Mapping[str, Mapping[str, NDArray] | list[NDArray]]
 
 _SUFFIXES = (".safetensors", ".weights.h5", ".h5")
 _RANDOM_SEED = 0
-
-
-class WeightsNotFoundError(FileNotFoundError):
-    """Weights cannot be had; the message lists the places searched and the ways out."""
 
 
 @dataclass(frozen=True)

@@ -285,7 +285,7 @@ class FineTunedClassifier(ClassifierMixin, NetworkEstimator):
             `trainable` does not name, or nothing to hold out.
         WeightsNotFoundError
             Where the weights cannot be had.
-        hybridus.training.loop.DivergedError
+        hybridus.exceptions.DivergedError
             Where the loss becomes NaN.
 
         Warns

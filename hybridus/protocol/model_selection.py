@@ -19,23 +19,22 @@ from scipy.stats import t as student_t
 from sklearn import config_context
 from sklearn.base import BaseEstimator
 from sklearn.model_selection import (
-    GridSearchCV,
-    RandomizedSearchCV,
     StratifiedGroupKFold,
     StratifiedKFold,
     cross_validate,
 )
 from sklearn.utils import check_consistent_length
-from sklearn.utils.metadata_routing import get_routing_for_object
 
+from hybridus.exceptions import UngroupedWarning
+from hybridus.inputs.groups import check_groups
+from hybridus.inputs.labels import check_labels
 from hybridus.metrics import macro_ovr_auc_scorer
+from hybridus.protocol.routing import SEARCHES, groups_for_fit
 
 DEFAULT_SCORING: dict[str, str | Callable[..., float]] = {
     **{name: name for name in ("accuracy", "f1_macro", "balanced_accuracy")},
     "macro_ovr_auc": macro_ovr_auc_scorer,
 }
-
-_SEARCHES = (GridSearchCV, RandomizedSearchCV)
 
 # Columns of `score_folds` that are no scores.
 _BEFORE_SCORES = ("model", "repeat", "fold", "n_train", "n_test", "test_set")
@@ -43,10 +42,6 @@ _AFTER_SCORES = ("fit_seconds", "score_seconds", "best_params")
 
 Folds = list[tuple[np.ndarray, np.ndarray]]
 Scoring = str | Sequence[str] | Mapping[str, str | Callable[..., float]] | None
-
-
-class UngroupedWarning(UserWarning):
-    """Duplicates, if there are any, may stand on both sides of a split."""
 
 
 def repeated_folds(
@@ -90,10 +85,8 @@ def repeated_folds(
     >>> [test.tolist() for train, test in repeated_folds(y, groups, n_splits=2)]
     [[2, 3, 4, 5], [0, 1, 6, 7]]
     """
-    target = np.asarray(y)
-    if target.ndim != 1:
-        raise ValueError(f"y has shape {target.shape}: expected one class per sample, 1-D")
-    codes = _group_codes(groups, target)
+    target = check_labels(y)
+    codes = check_groups(groups, len(target))
     word, units = ("samples", np.arange(len(target))) if codes is None else ("groups", codes)
     for label in np.unique(target):
         n_units = len(np.unique(units[target == label]))
@@ -162,12 +155,12 @@ def score_folds(
     split = _say_split(groups)
     settings = {"n_splits": n_splits, "n_repeats": n_repeats, "random_state": random_state}
     folds = repeated_folds(y, groups, **settings)
-    target = np.asarray(y)
-    codes = _group_codes(groups, target)
+    target = check_labels(y)
+    codes = check_groups(groups, len(target))
     scorers = _named_scorers(scoring)
     tables = []
     for name, model in models.items():
-        routing, params = _groups_for_fit(model, codes)
+        routing, params = groups_for_fit(model, codes)
         # scikit-learn hands its configuration on to the workers.
         with config_context(enable_metadata_routing=routing):
             results = cross_validate(
@@ -178,7 +171,7 @@ def score_folds(
                 scoring=scorers,
                 params=params,
                 n_jobs=n_jobs,
-                return_estimator=isinstance(model, _SEARCHES),
+                return_estimator=isinstance(model, SEARCHES),
                 error_score="raise",
             )
         columns: dict[str, Any] = {
@@ -362,50 +355,6 @@ def corrected_t_test(differences: ArrayLike, *, test_share: float) -> float:
     return float(2 * student_t.sf(abs(values.mean()) / error, df=n_folds - 1))
 
 
-def fit_with_groups(model: Any, X: Any, y: ArrayLike, groups: ArrayLike | None) -> Any:
-    """Fit `model` on all samples and return it; `groups` reach what asks for them.
-
-    The parameters and the routing are those of `compare`; with None no groups are handed on.
-
-    Examples
-    --------
-    >>> from sklearn.model_selection import GridSearchCV, StratifiedGroupKFold
-    >>> from sklearn.svm import SVC
-    >>> from hybridus.protocol.model_selection import fit_with_groups
-    >>> search = GridSearchCV(SVC(), {"C": [1, 10]}, cv=StratifiedGroupKFold(2))
-    >>> X, y, groups = [[0.0], [0.1], [1.0], [1.1]], [0, 0, 1, 1], [0, 1, 2, 3]
-    >>> fit_with_groups(search, X, y, groups).best_params_
-    {'C': 1}
-    """
-    routing, params = _groups_for_fit(model, groups)
-    with config_context(enable_metadata_routing=routing):
-        return model.fit(X, y, **params)
-
-
-def _groups_for_fit(model: BaseEstimator, groups: ArrayLike | None) -> tuple[bool, dict]:
-    """Whether metadata routing must be on for `model`, and what its `fit` is given.
-
-    Routing carries groups to any depth, but is an error with estimators that do not know it
-    (AdaBoost, for one), so it is on only where something asks for the groups. A search over such
-    an estimator takes them the old way, as an argument of `fit`.
-    """
-    if groups is None:
-        return False, {}
-    is_search = isinstance(model, _SEARCHES)
-    with config_context(enable_metadata_routing=True):
-        try:
-            asks = bool(get_routing_for_object(model).consumes("fit", ["groups"]))
-        except NotImplementedError:
-            return False, {"groups": groups} if is_search else {}
-    if is_search and not asks:
-        message = (
-            f"the inner folds of {type(model).__name__} ignore the groups (cv={model.cv!r}), so "
-            "its choice may rest on duplicates: give it cv=StratifiedGroupKFold(3)"
-        )
-        warnings.warn(message, UngroupedWarning, stacklevel=3)
-    return asks, {"groups": groups} if asks else {}
-
-
 def _say_split(groups: ArrayLike | str | None) -> str:
     """Say how samples are split, with a warning where nobody thought of groups."""
     if isinstance(groups, str):
@@ -418,26 +367,6 @@ def _say_split(groups: ArrayLike | str | None) -> str:
     )
     warnings.warn(message, UngroupedWarning, stacklevel=3)
     return "StratifiedKFold, groups unknown"
-
-
-def _group_codes(groups: ArrayLike | str | None, target: np.ndarray) -> np.ndarray | None:
-    """Return groups as integers in the order of their names; None where there are none."""
-    if groups is None or (isinstance(groups, str) and groups == "independent"):
-        return None
-    names = np.asarray(groups, dtype=object)  # as objects: a NaN among texts stays one
-    if names.shape != target.shape:
-        raise ValueError(
-            f"groups has shape {names.shape}, y {target.shape}: expected a group for each sample "
-            "or 'independent'"
-        )
-    codes, _ = pd.factorize(names, sort=True)
-    if codes.min() < 0:
-        missing = int(codes.argmin())
-        raise ValueError(
-            f"groups[{missing}] is missing ({names[missing]!s}): a sample without duplicates is a "
-            "group of its own and needs a name of its own"
-        )
-    return codes
 
 
 def _named_scorers(scoring: Scoring) -> dict[str, str | Callable[..., float]]:

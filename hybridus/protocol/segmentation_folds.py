@@ -24,7 +24,8 @@ from hybridus.encoders.frozen import resolve_size
 from hybridus.inputs.masks import as_masks, resize_mask
 from hybridus.metrics import segmentation_report
 from hybridus.metrics.pairs import MaskPairs
-from hybridus.protocol.model_selection import Folds, _say_split, fit_with_groups, repeated_folds
+from hybridus.protocol.model_selection import Folds, _say_split, repeated_folds
+from hybridus.protocol.routing import fit_with_groups
 
 MaskSize = int | tuple[int, int] | None
 
@@ -137,7 +138,7 @@ def score_segmenters(
 
     Warns
     -----
-    hybridus.protocol.model_selection.UngroupedWarning
+    hybridus.exceptions.UngroupedWarning
         If `groups` is None.
 
     Examples

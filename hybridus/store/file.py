@@ -19,11 +19,11 @@ from pathlib import Path
 from typing import Literal, TypeVar
 
 from hybridus._environment import make_private
+from hybridus.exceptions import DamagedFileError, FeatureStoreWarning
 from hybridus.store.tables import (
     PAGE_SIZE,
     SCHEMA,
     SCHEMA_VERSION,
-    DamagedFileError,
     Record,
     copy_sound_rows,
     insert_rows,
@@ -66,10 +66,6 @@ NETWORK_FILESYSTEMS = re.compile(
     r"nfs\d?|cifs|smb\w*|ncpfs|afs|coda|9p|virtiofs|vboxsf|prl_fs|fuse(\..*)?|davfs|lustre|ceph"
     r"|gpfs|beegfs\w*|gfs2?|ocfs2|glusterfs|orangefs|pvfs2|panfs|wekafs|acfs"
 )
-
-
-class FeatureStoreWarning(UserWarning):
-    """Something is wrong with the feature store; results are right, but rows cost time again."""
 
 
 def filesystem_type(folder: Path) -> str | None:

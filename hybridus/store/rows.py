@@ -19,9 +19,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from hybridus.store import tables as tables
-from hybridus.store.file import FeatureStoreWarning, StoreFile, remove_database, store_file
+from hybridus.store.file import StoreFile, remove_database, store_file
 
-__all__ = ["FeatureStore", "FeatureStoreWarning"]
+__all__ = ["FeatureStore"]
 
 FileStamp = tuple[str | os.PathLike[str], int, int]  # path, size in bytes, mtime_ns
 Floats = NDArray[np.float32]

@@ -21,6 +21,8 @@ from zlib import crc32
 import numpy as np
 from numpy.typing import NDArray
 
+from hybridus.exceptions import DamagedFileError
+
 SCHEMA_VERSION = 1
 # Plain rowid tables: with WITHOUT ROWID rows of 5 KiB were two to four times slower to read.
 SCHEMA = f"""
@@ -48,10 +50,6 @@ Scanned = tuple[int, str, Record | None]  # row id, fingerprint, None where the 
 # rows, found, keys of bad rows, segments whose last use is to be written down
 Found = tuple[NDArray[np.float32], NDArray[np.bool_], list[bytes], list[int]]
 Connection = sqlite3.Connection
-
-
-class DamagedFileError(sqlite3.DatabaseError):
-    """The parts of the file contradict each other."""
 
 
 def checksums(name: str, keys: Iterable[bytes], values: NDArray[np.float32]) -> list[int]:

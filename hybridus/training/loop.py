@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from hybridus._environment import n_threads, refuse_fork
 from hybridus._keras import jit_compile, keras, leaves
+from hybridus.exceptions import DivergedError
 
 Schedule = Literal["plateau", "cosine"] | None
 Values = dict[str, NDArray]
@@ -29,10 +30,6 @@ _OF_ANOTHER = (
     "was learned by a network of another architecture: a parameter that decides it was changed "
     "after fit. Change it back, or call fit again, without warm_start"
 )
-
-
-class DivergedError(FloatingPointError):
-    """The loss is no longer a number."""
 
 
 @dataclass(frozen=True)

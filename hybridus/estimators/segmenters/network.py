@@ -88,9 +88,9 @@ class NetworkSegmenter(SegmenterMixin, NetworkEstimator):
         ValueError
             For images or masks of a wrong form, numbers or sizes that do not match, labels in
             place of masks, or nothing to hold out.
-        hybridus.encoders.weights.WeightsNotFoundError
+        hybridus.exceptions.WeightsNotFoundError
             Where the weights of an encoder cannot be had.
-        hybridus.training.loop.DivergedError
+        hybridus.exceptions.DivergedError
             Where the loss or a weight becomes NaN or infinite.
 
         Warns

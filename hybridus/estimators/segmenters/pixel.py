@@ -185,7 +185,7 @@ class PixelSegmenter(SegmenterMixin, BaseEstimator):
             lesion everywhere or nowhere, and weights that the classifier does not take.
         MemoryError
             Where activations of 32 images exceed ``HYBRIDUS_ACTIVATION_GIB``.
-        hybridus.encoders.weights.WeightsNotFoundError
+        hybridus.exceptions.WeightsNotFoundError
             Where the weights of the encoder cannot be had.
         """
         images = validate_images(self, X, reset=True, image_shape=self.image_shape)

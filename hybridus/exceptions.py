@@ -1,0 +1,35 @@
+"""Warnings and errors of our own, in one place, so that users can catch or silence them by name.
+
+Wrong input is a ValueError or TypeError; what stands here is what else a caller may wish to tell
+apart.
+"""
+
+import sqlite3
+
+__all__ = [
+    "DamagedFileError",
+    "DivergedError",
+    "FeatureStoreWarning",
+    "UngroupedWarning",
+    "WeightsNotFoundError",
+]
+
+
+class DamagedFileError(sqlite3.DatabaseError):
+    """The parts of a file of the feature store contradict each other."""
+
+
+class DivergedError(FloatingPointError):
+    """The loss of a network in training is no longer a number."""
+
+
+class FeatureStoreWarning(UserWarning):
+    """Something is wrong with the feature store; results are right, but rows cost time again."""
+
+
+class UngroupedWarning(UserWarning):
+    """Duplicates, if there are any, may stand on both sides of a split."""
+
+
+class WeightsNotFoundError(FileNotFoundError):
+    """Weights cannot be had; the message lists the places searched and the ways out."""
