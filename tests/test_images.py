@@ -242,7 +242,7 @@ class TestFiles:
             (text, r"images\[1\]: '.*scan \(3\).png' cannot be decoded"),
             (truncated, r"images\[1\]: '.*truncated.png' cannot be decoded"),
             (tmp_path / "absent.png", r"images\[1\]: '.*absent.png' does not exist"),
-            (tmp_path, r"images\[1\]: .* is a folder; load_image_folder"),
+            (tmp_path, r"images\[1\]: .* is a folder, .*; load_image_folder"),
             (stack, r"images\[1\]: .* holds 2 frames"),
         ):
             images = as_images([good, path])

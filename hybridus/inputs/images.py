@@ -7,28 +7,19 @@ full scale, else unclipped float32 on the 0..255 scale; (H, W) when grey, (H, W,
 import hashlib
 import math
 import os
-import struct
-import zlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image
+
+from hybridus.inputs.decoding import decode, upright
 
 # A float image may overshoot 1 a little (bicubic resizing, contrast enhancement); far above it the
 # values are on another scale.
 _LARGEST_FLOAT = 20.0
 _LONGEST_FREE_ROW = 1024
-_DECODING_ERRORS = (
-    OSError,
-    SyntaxError,
-    ValueError,
-    EOFError,
-    struct.error,
-    zlib.error,
-    Image.DecompressionBombError,
-)
 
 
 class Images(Sequence[NDArray]):
@@ -166,26 +157,8 @@ def read_image(path: str | os.PathLike, *, name: str = "image") -> NDArray:
     ValueError
         Where the file is absent, cannot be decoded or holds several frames.
     """
-    path = os.fspath(path)
-    try:
-        with Image.open(path) as file:
-            frames = 1 if file.format == "MPO" else getattr(file, "n_frames", 1)
-            file.load()
-            picture = ImageOps.exif_transpose(file)
-    except FileNotFoundError:
-        raise ValueError(f"{name}: {path!r} does not exist") from None
-    except IsADirectoryError:
-        raise ValueError(
-            f"{name}: {path!r} is a folder; load_image_folder lists the images in it"
-        ) from None
-    except _DECODING_ERRORS as error:
-        raise ValueError(f"{name}: {path!r} cannot be decoded as an image ({error})") from error
-    if frames > 1:
-        raise ValueError(
-            f"{name}: {path!r} holds {frames} frames, expected one image a file; save the frame "
-            "that you want as a file of its own"
-        )
-    return _canonical(_pixels(picture), f"{name}: {path!r}")
+    picture = decode(path, name=name).picture
+    return _canonical(_pixels(picture), f"{name}: {os.fspath(path)!r}")
 
 
 def content_key(image: NDArray) -> bytes:
@@ -251,7 +224,7 @@ def _images_from_paths(X: Any) -> Images:
 
 
 def _images_from_list(X: Any) -> Images:
-    pixels = [_pixels(x) if isinstance(x, Image.Image) else np.asarray(x) for x in X]
+    pixels = [_pixels(upright(x)) if isinstance(x, Image.Image) else np.asarray(x) for x in X]
     for i, image in enumerate(pixels):
         _check_shape(image, f"images[{i}]")
         _check_values(image[None], i)
@@ -415,7 +388,7 @@ def _scaled(values: NDArray, tolerance: float) -> NDArray:
 
 
 def _pixels(picture: Image.Image) -> NDArray:
-    """Pixels of a Pillow picture, with palettes looked up and transparency laid on black."""
+    """Pixels of an upright picture, with palettes looked up and transparency laid on black."""
     if picture.mode.startswith("I"):
         pixels = np.asarray(picture)
         if pixels.dtype.itemsize > 2 and pixels.min() >= 0 and pixels.max() <= 65535:

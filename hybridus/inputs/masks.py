@@ -10,9 +10,10 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from PIL import Image, ImageOps
+from PIL import Image
 
-from hybridus.inputs.images import _DECODING_ERRORS, Images
+from hybridus.inputs.decoding import decode
+from hybridus.inputs.images import Images
 from hybridus.inputs.resizing import Resize, resize_image
 
 # Several lesions may be numbered, several kinds of tissue may have a grey level each; smoothed
@@ -180,28 +181,11 @@ def read_mask(path: str | os.PathLike, *, name: str = "mask") -> NDArray[np.bool
         Where the file is absent, cannot be decoded, holds several frames, or (JPEG apart) has
         grey edges; see `as_masks`.
     """
-    path = os.fspath(path)
-    try:
-        with Image.open(path) as file:
-            compressed = file.format in ("JPEG", "MPO")
-            frames = 1 if compressed else getattr(file, "n_frames", 1)
-            file.load()
-            picture = ImageOps.exif_transpose(file)
-    except FileNotFoundError:
-        raise ValueError(f"{name}: {path!r} does not exist") from None
-    except IsADirectoryError:
-        raise ValueError(f"{name}: {path!r} is a folder, expected the file of a mask") from None
-    except _DECODING_ERRORS as error:
-        raise ValueError(f"{name}: {path!r} cannot be decoded as a mask ({error})") from error
-    if frames > 1:
-        raise ValueError(
-            f"{name}: {path!r} holds {frames} frames, expected one mask a file; save the frames "
-            "as files of their own and give several masks of one image as a list"
-        )
+    picture, compressed = decode(path, name=name, kind="a mask")
     pixels = _pixels(picture)
     if compressed:
         return pixels >= 128
-    _check_values(pixels, f"{name}: {path!r}")
+    _check_values(pixels, f"{name}: {os.fspath(path)!r}")
     return pixels != 0
 
 
