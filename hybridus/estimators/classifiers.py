@@ -19,10 +19,10 @@ from sklearn.utils.multiclass import _check_partial_fit_first_call, check_classi
 from sklearn.utils.validation import _check_sample_weight, _check_y, check_is_fitted
 
 from hybridus.encoders.engine import EngineChoice, choose_engine
-from hybridus.encoders.frozen import FrozenEncoder, freeze
+from hybridus.encoders.frozen import freeze
 from hybridus.encoders.registry import EncoderSpec
 from hybridus.encoders.weights import draw_variables
-from hybridus.estimators.network import NetworkEstimator, plain_batches
+from hybridus.estimators.network import NetworkEstimator, plain_batches, stored_bytes
 from hybridus.inputs.augmentation import Augmentation
 from hybridus.inputs.images import Images, validate_images
 from hybridus.inputs.resizing import Resize
@@ -426,11 +426,6 @@ class FineTunedClassifier(ClassifierMixin, NetworkEstimator):
         labels = _check_y(y, estimator=self)
         check_classification_targets(labels)
         check_consistent_length(range(len(images)), labels)
-        if not all(isinstance(w, Integral) and w > 0 for w in self.hidden_layer_sizes):
-            raise ValueError(
-                f"hidden_layer_sizes={self.hidden_layer_sizes!r}: expected numbers of units, each "
-                "1 or more"
-            )
         weights = _check_sample_weight(
             sample_weight, labels, dtype=np.float64, ensure_non_negative=True
         )
@@ -461,7 +456,7 @@ class FineTunedClassifier(ClassifierMixin, NetworkEstimator):
         """Lend a network and give it what it trains on: pixels, or activations at the cut."""
         from hybridus.training.loop import HeldOut, Samples, lease
 
-        self.frozen_ = self._freeze()
+        self._settle()
         targets = np.eye(len(self.classes_), dtype=np.float32)[codes]
         scaled = (weights / weights[train].mean()).astype(np.float32)
         partition, batches, held_batches = self._open_parts(images, train, held_out)
@@ -479,8 +474,13 @@ class FineTunedClassifier(ClassifierMixin, NetworkEstimator):
         with lease(self._key(partition), partial(self._build, partition)) as network:
             yield network, Samples(scaled[train], draw), held
 
-    def _freeze(self) -> FrozenEncoder:
-        return freeze(
+    def _settle(self) -> None:
+        if not all(isinstance(w, Integral) and w > 0 for w in self.hidden_layer_sizes):
+            raise ValueError(
+                f"hidden_layer_sizes={self.hidden_layer_sizes!r}: expected numbers of units, each "
+                "1 or more"
+            )
+        self.frozen_ = freeze(
             self.encoder,
             weights=self.weights,
             layers=self.layers,
@@ -490,6 +490,9 @@ class FineTunedClassifier(ClassifierMixin, NetworkEstimator):
             engine=choose_engine(self.engine, "float32"),
             precision="float32",
         )
+
+    def _activation_bytes(self, partition: "Partition", n_images: int) -> float:
+        return stored_bytes(self, partition, n_images, "float32")
 
     def _partitions(self) -> list["Partition"]:
         from hybridus.encoders.partition import partitions

@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.base import BaseEstimator, TransformerMixin, _fit_context
+from sklearn.base import BaseEstimator, TransformerMixin, _fit_context, clone
 from sklearn.exceptions import NotFittedError
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import _check_feature_names_in, check_is_fitted
@@ -184,6 +184,27 @@ class DeepFeatureExtractor(TransformerMixin, BaseEstimator):
         if not declared.issuperset(self.frozen_.taps):
             _ = self._open().widths  # only the network knows its other layers
         return self
+
+    def preflight(self, X: Any) -> None:
+        """Find out, without encoding images, whether `fit` and `transform` could do their work.
+
+        Weights must be at hand, layers must exist, and the network must take the input size.
+
+        Parameters
+        ----------
+        X : images
+            See `hybridus.inputs.images.as_images`. Files are not read.
+
+        Raises
+        ------
+        ValueError
+            For parameters, layers or sizes that cannot be, and images of a wrong form.
+        WeightsNotFoundError
+            Where the weights cannot be had.
+        """
+        draft = clone(self).fit(X)
+        if draft.frozen_.image_size != draft.frozen_.spec.image_size:
+            _ = draft._open().widths  # only the network knows what sizes it takes
 
     def transform(self, X: Any) -> NDArray[np.float32]:
         """Compute the features of images.

@@ -3,6 +3,7 @@
 A fitted estimator holds arrays and numbers, never a live Keras object: networks are leased.
 """
 
+import math
 import warnings
 from abc import abstractmethod
 from collections.abc import Hashable, Iterator
@@ -12,12 +13,13 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from sklearn.base import BaseEstimator
+from sklearn.base import BaseEstimator, clone
 from sklearn.callback import CallbackSupportMixin
 from sklearn.utils import check_consistent_length, check_random_state
 
 from hybridus.inputs.augmentation import Augmentation, resolve_augmentation
-from hybridus.inputs.images import Images
+from hybridus.inputs.images import Images, validate_images
+from hybridus.store.activations import most_bytes
 from hybridus.training.batches import PREDICTED_TOGETHER, Batches, subset
 from hybridus.training.held_out import split_validation
 
@@ -30,6 +32,57 @@ class NetworkEstimator(CallbackSupportMixin, BaseEstimator):
 
     # `groups` reach the inner validation split wherever metadata routing is on.
     __metadata_request__fit: ClassVar[dict] = {"groups": True}
+
+    def preflight(self, X: Any) -> None:
+        """Find out, without training, whether `fit` could begin; the estimator stays as it is.
+
+        Weights must be at hand, layers must exist, and the network must take the input size.
+
+        Parameters
+        ----------
+        X : images
+            See `hybridus.inputs.images.as_images`. Their number and form count; files are not read.
+
+        Raises
+        ------
+        ValueError
+            For parameters, layers or sizes that cannot be, and images of a wrong form.
+        WeightsNotFoundError
+            Where the weights cannot be had.
+
+        Warns
+        -----
+        UserWarning
+            Where activations of the images have no room, so that the encoder would run in every
+            epoch.
+        """
+        draft = clone(self)
+        draft._validate_params()
+        images = validate_images(draft, X, reset=True, image_shape=self.image_shape)
+        resolve_augmentation(self.augmentation)
+        draft._settle()
+        partition = draft._partitions()[0]
+        draft._check_buildable(partition)
+        needed = draft._activation_bytes(partition, len(images))
+        if needed > most_bytes():
+            warnings.warn(
+                f"activations of {len(images)} images take {needed / 2**30:.2g} GiB, more than "
+                f"HYBRIDUS_ACTIVATION_GIB allows ({most_bytes() / 2**30:g}): the encoder would run "
+                "in every epoch, which takes many times as long. Set it to "
+                f"{math.ceil(needed / 2**30)} where the disk has room",
+                stacklevel=2,
+            )
+
+    @abstractmethod
+    def _settle(self) -> None:
+        """Resolve sizes, and what of an encoder is needed, before anything is trained."""
+
+    def _check_buildable(self, partition: Any) -> None:
+        """Raise where the network cannot be built; `_partitions` has built the encoder."""
+
+    def _activation_bytes(self, partition: Any, n_images: int) -> float:
+        """Room that activations of what is trained on take, for all views of the images."""
+        return 0.0
 
     def _seed(self) -> int:
         return int(check_random_state(self.random_state).randint(np.iinfo(np.int32).max))
@@ -182,6 +235,13 @@ class NetworkEstimator(CallbackSupportMixin, BaseEstimator):
             "n_iter_": len(outcome.history),
             "best_epoch_": outcome.best_epoch,
         }
+
+
+def stored_bytes(estimator: Any, partition: Any, n_images: int, dtype: str) -> float:
+    """Bytes of the activations of the images that an estimator trains on, in all their views."""
+    n_views = 1 if estimator.augmentation is None else estimator.n_views
+    trained = n_images * (1 - (estimator.validation_fraction or 0.0))
+    return partition.width * np.dtype(dtype).itemsize * n_views * trained
 
 
 def history_table(rows: list[dict[str, float]]) -> pd.DataFrame:

@@ -1,6 +1,6 @@
 """Lesion segmenters as estimators: images in, masks out."""
 
-from hybridus.estimators.segmenters.answers import Postprocessing
+from hybridus.estimators.segmenters.answers import Postprocessing, is_segmenter
 from hybridus.estimators.segmenters.dncnn import DnCNNSegmenter
 from hybridus.estimators.segmenters.encoder_unet import EncoderUNetSegmenter, ResNet50Segmenter
 from hybridus.estimators.segmenters.pixel import PixelSegmenter
@@ -15,4 +15,5 @@ __all__ = [
     "ResNet50Segmenter",
     "UNetSegmenter",
     "VotingSegmenter",
+    "is_segmenter",
 ]

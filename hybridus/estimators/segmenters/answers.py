@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from sklearn.utils import get_tags
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted
 
 from hybridus._environment import n_threads
@@ -152,6 +153,7 @@ class SegmenterMixin:
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()  # type: ignore[misc]
+        tags.estimator_type = "segmenter"
         tags.input_tags.positive_only = True
         tags.input_tags.three_d_array = True
         tags.target_tags.required = True
@@ -173,6 +175,19 @@ class SegmenterMixin:
     @abstractmethod
     def _probability_maps(self, images: Images) -> Iterator[NDArray[np.float32]]:
         """Yield the probabilities of each image, (h, w), at the size of the network."""
+
+
+def is_segmenter(estimator: Any) -> bool:
+    """Whether an estimator, or what a Pipeline or a search ends in, gives masks.
+
+    Examples
+    --------
+    >>> from hybridus.estimators.segmenters import UNetSegmenter, is_segmenter
+    >>> from sklearn.svm import SVC
+    >>> is_segmenter(UNetSegmenter()), is_segmenter(SVC())
+    (True, False)
+    """
+    return get_tags(estimator).estimator_type == "segmenter"
 
 
 def best_threshold(truth: NDArray, probabilities: NDArray[np.float32]) -> float:

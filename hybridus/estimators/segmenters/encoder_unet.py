@@ -12,6 +12,7 @@ from hybridus.encoders.engine import EngineChoice, choose_engine
 from hybridus.encoders.frozen import freeze, resolve_size
 from hybridus.encoders.registry import EncoderSpec
 from hybridus.encoders.weights import draw_variables
+from hybridus.estimators.network import stored_bytes
 from hybridus.estimators.segmenters.answers import Postprocessing, check_aspect
 from hybridus.estimators.segmenters.network import COMMON_CONSTRAINTS, NetworkSegmenter
 from hybridus.inputs.augmentation import Augmentation
@@ -204,6 +205,9 @@ class EncoderUNetSegmenter(NetworkSegmenter):
     @property
     def _input_size(self) -> tuple[int, int]:
         return self.frozen_.image_size
+
+    def _activation_bytes(self, partition: "Partition", n_images: int) -> float:
+        return stored_bytes(self, partition, n_images, self.activation_dtype)
 
     def _partitions(self) -> list["Partition"]:
         from hybridus.encoders.partition import partitions

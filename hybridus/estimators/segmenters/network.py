@@ -146,9 +146,11 @@ class NetworkSegmenter(SegmenterMixin, NetworkEstimator):
                 self.threshold_ = best_threshold(targets[judged], found[..., :1])
         return self
 
-    @abstractmethod
-    def _settle(self) -> None:
-        """Resolve sizes, and what of an encoder is needed, before anything is trained."""
+    def _check_buildable(self, partition: Any) -> None:
+        from hybridus.training.loop import lease
+
+        with lease(self._key(partition), partial(self._build, partition)):
+            pass
 
     @abstractmethod
     def _architecture(self) -> dict[str, Any]:

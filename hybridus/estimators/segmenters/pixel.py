@@ -202,9 +202,8 @@ class PixelSegmenter(SegmenterMixin, BaseEstimator):
                 f"{type(self._estimator).__name__} takes no sample_weight; choose another "
                 "estimator or leave sample_weight out"
             )
-        size = self.mask_size_ = resolve_size(self.mask_size, "mask_size")
-        self.resize_ = self.resize
-        self.frozen_ = None if self.features == "basic" else self._freeze()
+        self._settle()
+        size = self.mask_size_
         targets = resized_targets(images, masks, size, self.resize_)
         random = check_random_state(self.random_state)
         seed = int(random.randint(np.iinfo(np.int32).max))
@@ -240,6 +239,36 @@ class PixelSegmenter(SegmenterMixin, BaseEstimator):
             found = np.stack(list(self._probability_maps(subset(images, held_out))))
             self.threshold_ = best_threshold(targets[held_out], found[..., np.newaxis])
         return self
+
+    def preflight(self, X: Any) -> None:
+        """Find out, without training, whether `fit` could begin; the segmenter stays as it is.
+
+        Parameters
+        ----------
+        X : images
+            See `hybridus.inputs.images.as_images`. Their form counts; files are not read.
+
+        Raises
+        ------
+        ValueError
+            For parameters, layers or sizes that cannot be, and images of a wrong form.
+        WeightsNotFoundError
+            Where the weights cannot be had.
+        """
+        draft = clone(self)
+        draft._validate_params()
+        validate_images(draft, X, reset=True, image_shape=self.image_shape)
+        draft._settle()
+        if draft.frozen_ is not None:
+            from hybridus.encoders.partition import divide
+
+            divide(draft.frozen_.spec, draft.frozen_.image_size, draft.frozen_.taps, "none")
+
+    def _settle(self) -> None:
+        """Resolve sizes and what of an encoder is needed, before pixels are drawn."""
+        self.mask_size_ = resolve_size(self.mask_size, "mask_size")
+        self.resize_ = self.resize
+        self.frozen_ = None if self.features == "basic" else self._freeze()
 
     @property
     def _estimator(self) -> Any:

@@ -167,6 +167,19 @@ class VotingSegmenter(SegmenterMixin, _BaseComposition):
         )
         return self
 
+    def preflight(self, X: Any) -> None:
+        """Find out, without training, whether `fit` could begin; see `UNetSegmenter.preflight`.
+
+        Parameters
+        ----------
+        X : images
+            See `hybridus.inputs.images.as_images`. Files are not read.
+        """
+        self._validate_params()
+        self._check_members()
+        for _, segmenter in self.estimators:
+            segmenter.preflight(X)
+
     def _names(self) -> list[str]:
         return [name for name, _ in self.estimators]
 
