@@ -8,11 +8,12 @@ from typing import Annotated
 import typer
 
 from hybridus._version import __version__
-from hybridus.cli import cache, compare
-from hybridus.cli.console import SCREEN
+from hybridus.cli import cache, compare, models
+from hybridus.cli.console import SCREEN, Commands
 
 app = typer.Typer(
     name="hybridus",
+    cls=Commands,
     help="Find out which kind of image model serves you: honestly, on your own images.",
     no_args_is_help=True,
     add_completion=False,
@@ -20,6 +21,7 @@ app = typer.Typer(
     rich_markup_mode="markdown",
 )
 app.command()(compare.compare)
+app.command()(models.models)
 app.add_typer(cache.app, name="cache", no_args_is_help=True)
 
 

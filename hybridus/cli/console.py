@@ -1,14 +1,36 @@
-"""How the command line speaks: results to standard output, notes and errors to standard error."""
+"""Screen: results to standard output, notes and errors to standard error, and how commands end."""
 
+from __future__ import annotations
+
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import typer
 from rich.console import Console
 from rich.markup import escape
+from typer.core import TyperGroup
 
 SCREEN = Console(highlight=False)
 NOTES = Console(stderr=True, highlight=False)
+INTERRUPTED = 130  # what shells give a command that Ctrl-C ended
+
+
+class Commands(TyperGroup):
+    """Commands that can be interrupted, and that print names in any encoding."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run a command; Ctrl-C ends it with one line and exit code 130."""
+        for stream in (sys.stdout, sys.stderr):
+            # File names need not be text, nor the terminal able to show all of it.
+            if hasattr(stream, "reconfigure"):
+                stream.reconfigure(errors="backslashreplace")
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            NOTES.print("[bold red]stopped[/] by Ctrl-C; what was finished is kept")
+            raise typer.Exit(INTERRUPTED) from None
 
 
 def tell(text: str) -> None:

@@ -1,0 +1,54 @@
+"""`hybridus models`, and how all commands end."""
+
+import json
+
+import pytest
+from typer.testing import CliRunner
+
+from hybridus.cli import app, models
+from hybridus.presets import PRESETS, markdown_table
+
+
+def run(*arguments):
+    return CliRunner().invoke(app, list(arguments))
+
+
+def test_all_models_are_listed_with_what_they_are():
+    done = run("models")
+    assert done.exit_code == 0, done.output
+    for name, preset in PRESETS.items():
+        (line,) = [line for line in done.output.splitlines() if line.split()[0] == name]
+        assert preset.note in line
+        assert preset.speed in line
+        assert line.endswith(f", {preset.compared})") is (preset.compared != "named")
+    assert "unet" not in run("models", "--task", "classify").output
+
+
+def test_one_model_is_shown_with_all_its_settings():
+    shown = json.loads(run("models", "mobilenet_v2-svm").output)
+    assert shown["estimator"] == "make_hybrid_classifier"
+    assert shown["parameters"]["layers"] == "last"
+    assert shown["search"] == {"head__C": [1, 10, 100]}
+    done = run("models", "vgg19-svm")
+    assert (done.exit_code, "no preset 'vgg19-svm'" in done.stderr) == (2, True)
+
+
+def test_the_markdown_table_is_that_of_the_presets():
+    assert run("models", "--markdown").output.strip() == markdown_table(PRESETS.values())
+
+
+def test_ctrl_c_ends_a_command_with_130_and_no_traceback(monkeypatch):
+    def interrupted(name):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(models, "get_preset", interrupted)
+    done = run("models", "unet")
+    assert done.exit_code == 130
+    assert done.stderr == "stopped by Ctrl-C; what was finished is kept\n"
+
+
+@pytest.mark.parametrize("charset", ["utf-8", "ascii"])
+def test_names_that_are_no_text_are_printed_all_the_same(charset):
+    done = CliRunner(charset=charset).invoke(app, ["models", "caf\udce9"])
+    assert done.exit_code == 2
+    assert r"no preset 'caf\udce9'" in done.stderr
