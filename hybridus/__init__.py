@@ -9,7 +9,12 @@ from typing import TYPE_CHECKING, Any
 from hybridus._version import __version__
 
 if TYPE_CHECKING:
-    from hybridus.datasets import load_busi, load_image_folder, make_breast_phantoms
+    from hybridus.datasets import (
+        load_busi,
+        load_image_folder,
+        make_breast_phantoms,
+        read_groups,
+    )
     from hybridus.encoders.registry import (
         EncoderSpec,
         Preprocessing,
@@ -61,6 +66,7 @@ _HOMES = {
     "load_image_folder": "hybridus.datasets",
     "make_breast_phantoms": "hybridus.datasets",
     "make_hybrid_classifier": "hybridus.estimators.hybrid",
+    "read_groups": "hybridus.datasets",
     "register_encoder": "hybridus.encoders.registry",
     "score_segmenters": "hybridus.protocol.segmentation_folds",
 }
@@ -91,6 +97,7 @@ __all__ = [
     "load_image_folder",
     "make_breast_phantoms",
     "make_hybrid_classifier",
+    "read_groups",
     "register_encoder",
     "score_segmenters",
 ]

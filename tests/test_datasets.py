@@ -90,7 +90,7 @@ ROWS = [
     "benign (2),g1,,text",
     "benign (10),g1,axilla&needle,",
     "malignant (2),g2,,",
-    "malignant (10),NA,multiclass,doppler&text",
+    "malignant (10),g5,multiclass,doppler&text",
     "normal (2),n2,,",
     "normal (10),n10,,",
 ]
@@ -148,7 +148,7 @@ def test_the_same_picture_in_two_classes_is_one_group(real):
 
 def test_objections_of_real_scans_can_be_excluded(real, busi_folder, busi_curation):
     kept = load_busi(busi_folder, curation=busi_curation, exclude=("multiclass",))
-    assert len(kept.target) == 780 - 19
+    assert len(kept.target) == 780 - len(kept.excluded) == 780 - 19
     assert np.bincount(kept.target).tolist() == [131, 203, 427]
     assert "multiclass" not in kept.objections
     rows = [real.filenames.index(file) for file in kept.filenames]
@@ -360,7 +360,7 @@ def test_truncated_mask_is_named(small_busi):
 
 def test_curation_gives_groups_objections_and_annotations(small_busi, tmp_path):
     busi = load_busi(small_busi, curation=curate(tmp_path, ROWS))
-    assert busi.groups.tolist() == ["n2", "n10", "g2", "NA", "g1", "g1"]
+    assert busi.groups.tolist() == ["n2", "n10", "g2", "g5", "g1", "g1"]
     assert busi.objections.tolist() == ["", "", "", "multiclass", "", "axilla&needle"]
     assert busi.annotations.tolist() == ["", "", "", "doppler&text", "text", ""]
 
@@ -382,7 +382,7 @@ def test_excluded_objections_leave(exclude, left, small_busi, tmp_path):
 
 
 def test_objection_that_only_other_images_have_is_known(small_busi, tmp_path):
-    rows = [*ROWS, "benign (99),g9,doubtful,"]
+    rows = [*ROWS, "benign (99),g9,Doubtful & other,"]
     busi = load_busi(small_busi, curation=curate(tmp_path, rows), exclude=["doubtful"])
     assert len(busi.target) == 6
 
@@ -404,9 +404,7 @@ def test_absent_curation_table_is_named(small_busi, tmp_path):
 
 def test_curation_without_columns_names_them(small_busi, tmp_path):
     file = curate(tmp_path, ["benign (2),g1"], header="busi_file,cluster")
-    with pytest.raises(
-        ValueError, match=r"\['group', 'objection', 'annotation'\] missing.*cluster"
-    ):
+    with pytest.raises(ValueError, match=r"objection and annotation, found .*'cluster'"):
         load_busi(small_busi, curation=file)
 
 
@@ -421,6 +419,17 @@ def test_curation_without_columns_names_them(small_busi, tmp_path):
 def test_incomplete_curation_names_the_image(rows, message, small_busi, tmp_path):
     with pytest.raises(ValueError, match=message):
         load_busi(small_busi, curation=curate(tmp_path, rows))
+
+
+def test_published_objections_that_no_image_has_leave_nothing_out(small_busi, tmp_path):
+    rows = [row.replace("multiclass", "") for row in ROWS]
+    busi = load_busi(small_busi, curation=curate(tmp_path, rows), exclude=["multiclass"])
+    assert (len(busi.target), busi.excluded) == (6, [])
+
+
+def test_the_description_tells_how_many_groups_there_are(small_busi, tmp_path):
+    busi = load_busi(small_busi, curation=curate(tmp_path, ROWS))
+    assert "5 groups of 6 images (1 to 2 in each, 4 of them alone)" in busi.DESCR
 
 
 # Together with scikit-learn

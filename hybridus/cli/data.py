@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import csv
 import warnings
-from collections import Counter, defaultdict
 from dataclasses import dataclass, field, replace
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hybridus.cli.console import warn
@@ -61,27 +59,26 @@ def read_phantoms(n_phantoms: int, seed: int) -> Data:
 
 def read_folder(folder: Path, curation: Path | None, groups: str | None) -> Data:
     """Read BUSI or a folder of class folders, with what is known of duplicates."""
-    import numpy as np
+    from hybridus.datasets import load_busi, load_image_folder, read_groups
+    from hybridus.datasets.busi import looks_like_busi
 
-    from hybridus.datasets import load_busi, load_image_folder
-
+    # Duplicates that stand in two classes: no answer to them would be right.
+    exclude = () if curation is None else ("multiclass",)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        is_busi = curation is not None or _looks_like_busi(folder)
-        bunch = load_busi(folder, curation=curation) if is_busi else load_image_folder(folder)
+        is_busi = curation is not None or looks_like_busi(folder)
+        bunch = (
+            load_busi(folder, curation=curation, exclude=exclude)
+            if is_busi
+            else load_image_folder(folder)
+        )
+        if groups is None or groups == "none":
+            known_groups = bunch.groups if groups is None else None
+        else:
+            known_groups = read_groups(groups, bunch.filenames)
     for warning in caught:
         if issubclass(warning.category, UserWarning):
             warn(str(warning.message))
-    objections = [""] * len(bunch.target) if curation is None else bunch.objections
-    # Duplicates that stand in two classes: no answer to them would be right.
-    kept = np.flatnonzero(["multiclass" not in text.split("&") for text in objections])
-    left_out = len(objections) - len(kept)
-    if groups is None:
-        known_groups = None if bunch.groups is None else bunch.groups[kept]
-    elif groups == "none":
-        known_groups = None
-    else:
-        known_groups = _read_groups(Path(groups), [bunch.filenames[i] for i in kept])
     if known_groups is None:
         warn(
             "no groups, so duplicates of one scan, or scans of one patient, may stand on both "
@@ -90,67 +87,17 @@ def read_folder(folder: Path, curation: Path | None, groups: str | None) -> Data
             + (" --curation FILE tells the duplicates." if is_busi and curation is None else "")
             + (" --groups FILE tells which images belong together." if groups is None else "")
         )
+    excluded = bunch.get("excluded", [])
     return Data(
-        images=bunch.images[kept],
-        target=bunch.target[kept],
+        images=bunch.images,
+        target=bunch.target,
         target_names=list(bunch.target_names),
         name=str(folder),
-        masks=bunch.masks[kept] if is_busi else None,
+        masks=bunch.get("masks"),
         groups=known_groups,
         notes=[
-            f"{left_out} images with objection 'multiclass' are left out: their duplicates bear "
-            "another label."
+            f"{len(excluded)} images with objection 'multiclass' are left out: their duplicates "
+            "bear another label."
         ]
-        * bool(left_out),
+        * bool(excluded),
     )
-
-
-def _looks_like_busi(folder: Path) -> bool:
-    """Whether masks lie beside the scans of BUSI's classes, or in a folder beside ``images``."""
-    if not folder.is_dir():
-        return False
-    folders = {entry.name.casefold(): entry for entry in folder.iterdir() if entry.is_dir()}
-    if "images" in folders and folders.keys() & {"mask", "masks"}:
-        return True
-    return {"normal", "malignant", "benign"} <= folders.keys() and any(
-        "_mask" in file.stem.casefold() for file in folders["malignant"].iterdir()
-    )
-
-
-def _read_groups(file: Path, filenames: list[str]) -> np.ndarray:
-    """Group of each image by its relative path or, where only one has it, by its base name."""
-    import numpy as np
-
-    with file.open(newline="", encoding="utf-8-sig") as text:
-        reader = csv.DictReader(text)
-        if not {"filename", "group"} <= set(reader.fieldnames or ()):
-            raise ValueError(
-                f"{file}: expected columns filename and group, found {reader.fieldnames}"
-            )
-        rows = [(row["filename"].replace("\\", "/"), row["group"]) for row in reader]
-    by_path: dict[str, str] = {}
-    for name, group in rows:
-        path = str(PurePosixPath(name))
-        if not group:
-            raise ValueError(f"{file}: {name!r} has no group; give it one of its own")
-        if by_path.setdefault(path, group) != group:
-            raise ValueError(f"{file}: {name!r} stands in groups {by_path[path]!r} and {group!r}")
-    by_base = defaultdict(set)
-    for path, group in by_path.items():
-        by_base[PurePosixPath(path).name].add((path, group))
-    images_of_base = Counter(PurePosixPath(name).name for name in filenames)
-
-    def find(name: str) -> str | None:
-        base = PurePosixPath(name).name
-        if name not in by_path and len(by_base[base]) == 1 == images_of_base[base]:
-            return next(iter(by_base[base]))[1]
-        return by_path.get(name)
-
-    found = [find(name) for name in filenames]
-    if None in found:
-        raise ValueError(
-            f"{file}: {found.count(None)} of {len(found)} images have no group, first "
-            f"{filenames[found.index(None)]!r}; list each by its path below DATA (or by a base "
-            "name that no other image has); an image without duplicates is a group of its own"
-        )
-    return np.array(found, dtype=object)

@@ -6,15 +6,17 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from hybridus.datasets.busi import load_busi
     from hybridus.datasets.folder import load_image_folder
+    from hybridus.datasets.groups import read_groups
     from hybridus.datasets.phantoms.breast import make_breast_phantoms
 
-__all__ = ["load_busi", "load_image_folder", "make_breast_phantoms"]
+__all__ = ["load_busi", "load_image_folder", "make_breast_phantoms", "read_groups"]
 
 # Loading one of them must not cost the imports of the others (pandas, scipy).
 _MODULE_OF = {
     "load_busi": "busi",
     "load_image_folder": "folder",
     "make_breast_phantoms": "phantoms",
+    "read_groups": "groups",
 }
 
 

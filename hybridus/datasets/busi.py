@@ -6,6 +6,7 @@ Al-Dhabyani et al. 2020 published it as class folders; redistributions move scan
 
 import os
 import re
+import unicodedata
 import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -24,9 +25,11 @@ from hybridus.datasets.folder import (
     natural_key,
     object_array,
 )
+from hybridus.datasets.groups import clean_groups, describe_groups, read_table
 
 TARGET_NAMES = ("normal", "malignant", "benign")
 _MASK_FOLDERS = frozenset({"mask", "masks"})
+_OBJECTIONS = frozenset({"axilla", "multiclass", "needle"})  # of Pawlowska et al.
 _CURATION_COLUMNS = ("busi_file", "group", "objection", "annotation")
 _LAYOUT = (
     "the scans of BUSI: files such as 'benign/benign (1).png' with 'benign/benign (1)_mask.png' "
@@ -69,7 +72,7 @@ def load_busi(
         ``annotation`` (empty, or terms joined by ``&``).
     exclude : iterable of str, default=()
         Images with one of these objections are left out, for example ``("multiclass",)``, the
-        duplicates that stand in two classes. Needs `curation`.
+        duplicates that stand in two classes and so have no right answer. Needs `curation`.
 
     Returns
     -------
@@ -82,6 +85,7 @@ def load_busi(
         - ``target`` : ndarray of shape (n_samples,), int: 0 normal, 1 malignant, 2 benign.
         - ``target_names`` : list of str, ``["normal", "malignant", "benign"]``.
         - ``filenames`` : list of str, paths relative to `path`, with ``/`` on every system.
+        - ``excluded`` : list of str, the filenames of images left out for an objection.
         - ``groups`` : ndarray of shape (n_samples,), dtype object, str; None without `curation`.
         - ``objections``, ``annotations`` : ndarray of shape (n_samples,), dtype object, str
           (empty where there is none); None without `curation`.
@@ -132,13 +136,14 @@ def load_busi(
         )
     root = existing_folder(path, _LAYOUT)
     scans = _find_scans(root)
-    table = None
+    table, left_out = None, []
     if curation is not None:
         curated = _read_curation(Path(curation).expanduser())
-        excluded_files = _files_with_objection(curated, excluded)
+        objected = _files_with_objection(curated, excluded)
         _check_listed(curated, scans)
-        scans = [scan for scan in scans if scan.stem not in excluded_files]
-        table = curated.loc[[scan.stem for scan in scans]]
+        left_out = [str(scan.image) for scan in scans if _name(scan) in objected]
+        scans = [scan for scan in scans if _name(scan) not in objected]
+        table = curated.loc[[_name(scan) for scan in scans]]
     filenames = [str(scan.image) for scan in scans]
     target = np.array([scan.label for scan in scans], dtype=np.intp)
     return Bunch(
@@ -147,10 +152,23 @@ def load_busi(
         target=target,
         target_names=list(TARGET_NAMES),
         filenames=filenames,
+        excluded=left_out,
         groups=None if table is None else object_array(table["group"]),
         objections=None if table is None else object_array(table["objection"]),
         annotations=None if table is None else object_array(table["annotation"]),
         DESCR=_describe(root, target, table),
+    )
+
+
+def looks_like_busi(folder: Path) -> bool:
+    """Whether masks lie beside the scans of BUSI's classes, or in a folder beside ``images``."""
+    if not folder.is_dir():
+        return False
+    folders = {entry.name.casefold(): entry for entry in folder.iterdir() if entry.is_dir()}
+    if "images" in folders and folders.keys() & _MASK_FOLDERS:
+        return True
+    return folders.keys() >= set(TARGET_NAMES) and any(
+        MASK_STEM.match(file.stem) for file in folders["malignant"].iterdir()
     )
 
 
@@ -269,39 +287,37 @@ def _read_mask(file: Path) -> np.ndarray:
 
 def _read_curation(file: Path) -> pd.DataFrame:
     """Curation table with the file names as index."""
-    if not file.is_file():
-        raise FileNotFoundError(f"{file}: no such file; expected the curation table of BUSI (CSV)")
-    # Empty cells mean "none" and stay text: a group may well be called "NA".
-    table = pd.read_csv(file, dtype=str, keep_default_na=False)
-    absent = [column for column in _CURATION_COLUMNS if column not in table.columns]
-    if absent:
-        raise ValueError(
-            f"{file}: column(s) {absent} missing; expected {list(_CURATION_COLUMNS)}, found "
-            f"{list(table.columns)}"
-        )
+    table = pd.DataFrame(read_table(file, _CURATION_COLUMNS), dtype=object)
     table = table.set_index("busi_file")[list(_CURATION_COLUMNS[1:])]
     twice = table.index[table.index.duplicated()]
     if len(twice):
         raise ValueError(f"{file}: {twice[0]!r} has more than one row; keep one")
-    ungrouped = table.index[table["group"] == ""]
-    if len(ungrouped):
-        raise ValueError(f"{file}: {ungrouped[0]!r} has no group; give it one of its own")
+    table["group"] = clean_groups(file, list(table.index), list(table["group"]))
     return table
 
 
+def _terms(objection: str) -> set[str]:
+    return {term.strip().casefold() for term in objection.split("&")} - {""}
+
+
 def _files_with_objection(table: pd.DataFrame, excluded: set[str]) -> set[str]:
-    terms = {file: set(text.split("&")) - {""} for file, text in table["objection"].items()}
-    known = set().union(*terms.values())
+    terms = {str(file): _terms(text) for file, text in table["objection"].items()}
+    known = _OBJECTIONS.union(*terms.values())
     if excluded - known:
         raise ValueError(
-            f"exclude has unknown objection(s) {sorted(excluded - known)}; the curation table has "
+            f"exclude has unknown objection(s) {sorted(excluded - known)}; there are "
             f"{sorted(known)}"
         )
-    return {str(file) for file, objections in terms.items() if objections & excluded}
+    return {file for file, objections in terms.items() if objections & excluded}
+
+
+def _name(scan: _Scan) -> str:
+    """Name of a scan as tables have it."""
+    return unicodedata.normalize("NFC", scan.stem)
 
 
 def _check_listed(table: pd.DataFrame, scans: list[_Scan]) -> None:
-    unlisted = [scan.stem for scan in scans if scan.stem not in table.index]
+    unlisted = [_name(scan) for scan in scans if _name(scan) not in table.index]
     if unlisted:
         raise ValueError(
             f"the curation table has no row for {len(unlisted)} of {len(scans)} images, the first "
@@ -313,8 +329,8 @@ def _describe(root: Path, target: np.ndarray, table: pd.DataFrame | None) -> str
     groups = (
         "No table of duplicates was given: folds that ignore them flatter every model."
         if table is None
-        else f"{table['group'].nunique()} groups of duplicates (curation: Pawlowska et al. 2023, "
-        "doi:10.1016/j.dib.2023.109247)."
+        else f"Duplicates: {describe_groups(table['group'])}. Curation: Pawlowska et al. 2023, "
+        "doi:10.1016/j.dib.2023.109247."
     )
     return (
         f"BUSI, breast ultrasound images with lesion masks: {len(target)} scans from {root}\n\n"
