@@ -9,12 +9,12 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.base import BaseEstimator, TransformerMixin, _fit_context, clone
+from sklearn.base import BaseEstimator, TransformerMixin, clone
 from sklearn.exceptions import NotFittedError
-from sklearn.utils._param_validation import Interval, StrOptions
-from sklearn.utils.validation import _check_feature_names_in, check_is_fitted
+from sklearn.utils.validation import check_is_fitted
 
 from hybridus._environment import n_threads
+from hybridus._sklearn import Interval, StrOptions, _check_feature_names_in, _fit_context
 from hybridus.encoders.engine import Engine, EngineChoice, choose_engine, open_engine
 from hybridus.encoders.frozen import FrozenEncoder, Pooling, freeze
 from hybridus.encoders.registry import EncoderSpec

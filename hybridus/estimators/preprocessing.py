@@ -12,12 +12,18 @@ from typing import Any, ClassVar, Literal, Self
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
-from sklearn.base import BaseEstimator, TransformerMixin, _fit_context
-from sklearn.utils._param_validation import Interval, Options, StrOptions
-from sklearn.utils._set_output import _wrap_data_with_container
-from sklearn.utils.validation import _check_feature_names_in, check_is_fitted
+from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.utils.validation import check_is_fitted
 
 from hybridus._environment import n_threads
+from hybridus._sklearn import (
+    Interval,
+    Options,
+    StrOptions,
+    _check_feature_names_in,
+    _fit_context,
+    _wrap_data_with_container,
+)
 from hybridus.inputs.images import validate_images
 from hybridus.inputs.resizing import map_ahead
 

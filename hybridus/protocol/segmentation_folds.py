@@ -18,8 +18,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, clone
-from sklearn.utils import _safe_indexing, check_consistent_length
+from sklearn.utils import check_consistent_length
 
+from hybridus._sklearn import _safe_indexing
 from hybridus.encoders.frozen import resolve_size
 from hybridus.inputs.masks import as_masks, resize_mask
 from hybridus.metrics import segmentation_report

@@ -10,9 +10,10 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.utils import get_tags
-from sklearn.utils.validation import _check_sample_weight, check_is_fitted
+from sklearn.utils.validation import check_is_fitted
 
 from hybridus._environment import n_threads
+from hybridus._sklearn import _check_sample_weight
 from hybridus.inputs.images import Images, validate_images
 from hybridus.inputs.masks import Masks, as_masks, check_pair, resize_mask, restore_mask
 from hybridus.inputs.resizing import Resize, map_ahead, resize_image

@@ -6,8 +6,8 @@ from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from numpy.typing import NDArray
-from sklearn.utils._param_validation import Interval, Options, StrOptions
 
+from hybridus._sklearn import Interval, Options, StrOptions
 from hybridus.encoders.engine import EngineChoice, choose_engine
 from hybridus.encoders.frozen import freeze, resolve_size
 from hybridus.encoders.registry import EncoderSpec

@@ -9,10 +9,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from sklearn.base import _fit_context
-from sklearn.utils._param_validation import Interval, StrOptions
-from sklearn.utils.validation import _check_sample_weight
 
+from hybridus._sklearn import Interval, StrOptions, _check_sample_weight, _fit_context
 from hybridus.encoders.frozen import resolve_size
 from hybridus.encoders.weights import draw_variables
 from hybridus.estimators.network import NetworkEstimator, plain_batches

@@ -8,15 +8,15 @@ from typing import Any, ClassVar, Literal, cast
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from sklearn.base import BaseEstimator, _fit_context, clone
+from sklearn.base import BaseEstimator, clone
 from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils import check_consistent_length, check_random_state
-from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
-from sklearn.utils.validation import _check_sample_weight, has_fit_parameter
+from sklearn.utils.validation import has_fit_parameter
 
 from hybridus._environment import n_threads
+from hybridus._sklearn import HasMethods, Interval, StrOptions, _check_sample_weight, _fit_context
 from hybridus.encoders.engine import choose_engine
 from hybridus.encoders.frozen import FrozenEncoder, freeze, resolve_size
 from hybridus.encoders.registry import EncoderSpec

@@ -4,8 +4,7 @@ from collections.abc import Mapping
 from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from sklearn.utils._param_validation import Interval
-
+from hybridus._sklearn import Interval
 from hybridus.estimators.segmenters.answers import Postprocessing
 from hybridus.estimators.segmenters.network import COMMON_CONSTRAINTS, GreySegmenter
 from hybridus.inputs.augmentation import Augmentation

@@ -6,11 +6,10 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from sklearn.base import _fit_context, clone
+from sklearn.base import clone
 from sklearn.utils import Bunch
-from sklearn.utils._param_validation import Interval, StrOptions
-from sklearn.utils.metaestimators import _BaseComposition
 
+from hybridus._sklearn import Interval, StrOptions, _BaseComposition, _fit_context
 from hybridus.estimators.segmenters.answers import Postprocessing, SegmenterMixin, same_margins
 from hybridus.inputs.images import Images, validate_images
 from hybridus.inputs.masks import restore_mask

@@ -1,0 +1,76 @@
+"""scikit-learn's private names: whatever we use of its inside is imported here and nowhere else.
+
+They may move in any release, so `setup.cfg` names the versions that were tried, and a new one is
+tried by the tests of this module before it is let in.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+from sklearn.base import _fit_context
+from sklearn.model_selection._search import BaseSearchCV
+from sklearn.utils import _safe_indexing
+from sklearn.utils._param_validation import HasMethods, Interval, Options, StrOptions
+from sklearn.utils._set_output import _wrap_data_with_container
+from sklearn.utils.metadata_routing import MetadataRouter, get_routing_for_object
+from sklearn.utils.metaestimators import _BaseComposition
+from sklearn.utils.multiclass import _check_partial_fit_first_call
+from sklearn.utils.validation import (
+    _check_feature_names_in,
+    _check_sample_weight,
+    _check_y,
+    _num_samples,
+)
+
+__all__ = [
+    "BaseSearchCV",
+    "HasMethods",
+    "Interval",
+    "Options",
+    "StrOptions",
+    "_BaseComposition",
+    "_check_feature_names_in",
+    "_check_partial_fit_first_call",
+    "_check_sample_weight",
+    "_check_y",
+    "_fit_context",
+    "_num_samples",
+    "_safe_indexing",
+    "_wrap_data_with_container",
+    "consumers",
+]
+
+
+def consumers(model: Any, name: str) -> list[Any]:
+    """List what gets a metadatum that is passed to the `fit` of an estimator.
+
+    Metadata routing must be on.
+
+    Parameters
+    ----------
+    model : estimator
+    name : str
+        Such as "groups".
+
+    Returns
+    -------
+    list of objects
+        Estimators, splitters and scorers inside `model`, or `model` itself.
+
+    Raises
+    ------
+    NotImplementedError
+        Where an estimator does not know routing.
+    """
+
+    def walk(router: Any, method: str) -> Iterator[Any]:
+        if not isinstance(router, MetadataRouter):
+            if router.consumes(method, [name]):
+                yield router.owner
+            return
+        for _, (mapping, inner) in router:
+            for caller, callee in mapping:
+                if caller == method:
+                    yield from walk(inner, callee)
+
+    return list(walk(get_routing_for_object(model), "fit"))
