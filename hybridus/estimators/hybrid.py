@@ -9,11 +9,11 @@ from sklearn.calibration import CalibratedClassifierCV
 from sklearn.linear_model import LogisticRegression
 from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import FeatureUnion, Pipeline
-from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 
 from hybridus.encoders.registry import EncoderSpec, get_encoder
 from hybridus.estimators.features import DeepFeatureExtractor
+from hybridus.estimators.scaler import FeatureScaler
 
 
 def make_hybrid_classifier(
@@ -51,7 +51,8 @@ def make_hybrid_classifier(
     Returns
     -------
     sklearn.pipeline.Pipeline
-        Steps ``features``, ``scaler`` and ``head``.
+        Steps ``features``, ``scaler`` and ``head``. Features are float32; the scaler hands them to
+        the head as float64, so that its answers do not depend on the order of the images.
 
     Raises
     ------
@@ -86,7 +87,7 @@ def make_hybrid_classifier(
     classifier = _head(head, class_weight, random_state)
     if probability and not hasattr(classifier, "predict_proba"):
         classifier = CalibratedClassifierCV(classifier, ensemble=False)
-    return Pipeline([("features", features), ("scaler", StandardScaler()), ("head", classifier)])
+    return Pipeline([("features", features), ("scaler", FeatureScaler()), ("head", classifier)])
 
 
 def _head(head: Any, class_weight: Any, random_state: Any) -> BaseEstimator:
