@@ -55,7 +55,7 @@ def consumers(model: Any, name: str) -> list[Any]:
     Returns
     -------
     list of objects
-        Estimators, splitters and scorers inside `model`, or `model` itself.
+        Estimators, splitters and scorers inside `model`, or `model` itself; each once.
 
     Raises
     ------
@@ -73,4 +73,4 @@ def consumers(model: Any, name: str) -> list[Any]:
                 if caller == method:
                     yield from walk(inner, callee)
 
-    return list(walk(get_routing_for_object(model), "fit"))
+    return list({id(one): one for one in walk(get_routing_for_object(model), "fit")}.values())
