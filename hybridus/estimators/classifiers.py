@@ -29,6 +29,7 @@ from hybridus.encoders.engine import EngineChoice, choose_engine
 from hybridus.encoders.frozen import freeze
 from hybridus.encoders.registry import EncoderSpec
 from hybridus.encoders.weights import draw_variables
+from hybridus.estimators.fitting import all_or_nothing
 from hybridus.estimators.network import NetworkEstimator, plain_batches, stored_bytes
 from hybridus.inputs.augmentation import Augmentation
 from hybridus.inputs.images import Images, validate_images
@@ -260,6 +261,7 @@ class FineTunedClassifier(ClassifierMixin, NetworkEstimator):
         self.random_state = random_state
         self.verbose = verbose
 
+    @all_or_nothing
     @_fit_context(prefer_skip_nested_validation=True)
     def fit(
         self,
@@ -329,6 +331,7 @@ class FineTunedClassifier(ClassifierMixin, NetworkEstimator):
         self.__dict__.pop("_optimizer_values", None)
         return self
 
+    @all_or_nothing
     @_fit_context(prefer_skip_nested_validation=True)
     def partial_fit(
         self,

@@ -18,6 +18,7 @@ from hybridus._sklearn import Interval, StrOptions, _check_feature_names_in, _fi
 from hybridus.encoders.engine import Engine, EngineChoice, choose_engine, open_engine
 from hybridus.encoders.frozen import FrozenEncoder, Pooling, freeze
 from hybridus.encoders.registry import EncoderSpec
+from hybridus.estimators.fitting import all_or_nothing
 from hybridus.inputs.images import Images, content_key, validate_images
 from hybridus.inputs.resizing import Resize, map_ahead, resize_image, widen
 from hybridus.store.rows import FeatureStore, FileStamp
@@ -147,6 +148,7 @@ class DeepFeatureExtractor(TransformerMixin, BaseEstimator):
         self.cache = cache
         self.verbose = verbose
 
+    @all_or_nothing
     @_fit_context(prefer_skip_nested_validation=True)
     def fit(self, X: Any, y: Any = None) -> "DeepFeatureExtractor":
         """Check the images and settle layers, input size and weights.

@@ -24,6 +24,7 @@ from hybridus._sklearn import (
     _fit_context,
     _wrap_data_with_container,
 )
+from hybridus.estimators.fitting import all_or_nothing
 from hybridus.inputs.images import validate_images
 from hybridus.inputs.resizing import map_ahead
 
@@ -45,6 +46,7 @@ class _ImageFilter(TransformerMixin, BaseEstimator, auto_wrap_output_keys=None):
     def _filter(self, image: NDArray[np.float32]) -> NDArray:
         """Filter one image in 0..1, (H, W) or (H, W, 3)."""
 
+    @all_or_nothing
     @_fit_context(prefer_skip_nested_validation=True)
     def fit(self, X: Any, y: Any = None) -> Self:
         """Check parameters and images; nothing is learned from them.

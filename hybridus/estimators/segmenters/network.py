@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from hybridus._sklearn import Interval, StrOptions, _check_sample_weight, _fit_context
 from hybridus.encoders.frozen import resolve_size
 from hybridus.encoders.weights import draw_variables
+from hybridus.estimators.fitting import all_or_nothing
 from hybridus.estimators.network import NetworkEstimator, plain_batches
 from hybridus.estimators.segmenters.answers import (
     Postprocessing,
@@ -56,6 +57,7 @@ class NetworkSegmenter(SegmenterMixin, NetworkEstimator):
 
     _parameter_constraints: ClassVar[dict] = COMMON_CONSTRAINTS
 
+    @all_or_nothing
     @_fit_context(prefer_skip_nested_validation=True)
     def fit(
         self,

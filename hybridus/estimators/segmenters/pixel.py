@@ -20,6 +20,7 @@ from hybridus._sklearn import HasMethods, Interval, StrOptions, _check_sample_we
 from hybridus.encoders.engine import choose_engine
 from hybridus.encoders.frozen import FrozenEncoder, freeze, resolve_size
 from hybridus.encoders.registry import EncoderSpec
+from hybridus.estimators.fitting import all_or_nothing
 from hybridus.estimators.segmenters.answers import (
     Postprocessing,
     SegmenterMixin,
@@ -94,6 +95,7 @@ class PixelSegmenter(SegmenterMixin, BaseEstimator):
     """
 
     frozen_: FrozenEncoder | None
+    _sigma_max: float | None  # of the last fit, None where it took deep features alone
 
     _parameter_constraints: ClassVar[dict] = {
         "estimator": [HasMethods(["fit", "predict_proba"]), None],
@@ -153,6 +155,7 @@ class PixelSegmenter(SegmenterMixin, BaseEstimator):
         self.output_size = output_size
         self.random_state = random_state
 
+    @all_or_nothing
     @_fit_context(prefer_skip_nested_validation=False)
     def fit(
         self,
@@ -269,6 +272,7 @@ class PixelSegmenter(SegmenterMixin, BaseEstimator):
         self.mask_size_ = resolve_size(self.mask_size, "mask_size")
         self.resize_ = self.resize
         self.frozen_ = None if self.features == "basic" else self._freeze()
+        self._sigma_max = None if self.features == "deep" else float(self.sigma_max)
 
     @property
     def _estimator(self) -> Any:
@@ -302,9 +306,9 @@ class PixelSegmenter(SegmenterMixin, BaseEstimator):
             rows = range(start, min(len(images), start + _TOGETHER))
             part, wanted = subset(images, rows), places[rows.start : rows.stop]
             kinds = []
-            if self.features != "deep":
+            if self._sigma_max is not None:
                 kinds.append(self._basic(part, wanted))
-            if self.features != "basic":
+            if self.frozen_ is not None:
                 kinds.append(self._deep(part, wanted))
             for parts in zip(*kinds, strict=True):
                 yield np.concatenate(parts, axis=1)
@@ -315,7 +319,7 @@ class PixelSegmenter(SegmenterMixin, BaseEstimator):
         def compute(i: int) -> NDArray[np.float32]:
             image = to_grey(resize_image(images[i], self.mask_size_, resize=self.resize_))
             features = multiscale_basic_features(
-                image.astype(np.float32) / 255, sigma_min=1, sigma_max=self.sigma_max, workers=1
+                image.astype(np.float32) / 255, sigma_min=1, sigma_max=self._sigma_max, workers=1
             )
             return features.reshape(-1, features.shape[-1])[places[i]].astype(np.float32)
 

@@ -10,6 +10,7 @@ from sklearn.base import clone
 from sklearn.utils import Bunch
 
 from hybridus._sklearn import Interval, StrOptions, _BaseComposition, _fit_context
+from hybridus.estimators.fitting import all_or_nothing
 from hybridus.estimators.segmenters.answers import Postprocessing, SegmenterMixin, same_margins
 from hybridus.inputs.images import Images, validate_images
 from hybridus.inputs.masks import restore_mask
@@ -111,6 +112,7 @@ class VotingSegmenter(SegmenterMixin, _BaseComposition):
         """Shape of images that are given as flattened rows."""
         return self.estimators[0][1].image_shape
 
+    @all_or_nothing
     @_fit_context(prefer_skip_nested_validation=False)
     def fit(
         self,
