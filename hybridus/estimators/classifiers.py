@@ -10,7 +10,6 @@ from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
-import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import ClassifierMixin
 from sklearn.utils import check_consistent_length, compute_class_weight
@@ -388,8 +387,8 @@ class FineTunedClassifier(ClassifierMixin, NetworkEstimator):
             row["epoch"] = done + 1
         learned = self._learned(outcome)
         if not first:
-            learned["history_"] = pd.concat([self.history_, learned["history_"]])
-        learned["n_iter_"] = learned["best_epoch_"] = len(learned["history_"])
+            learned["_history"] = [*self._history, *learned["_history"]]
+        learned["n_iter_"] = learned["best_epoch_"] = len(learned["_history"])
         self._keep(learned)
         return self
 

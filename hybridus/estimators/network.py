@@ -227,11 +227,18 @@ class NetworkEstimator(CallbackSupportMixin, BaseEstimator):
         for name, value in learned.items():
             setattr(self, name, value)
 
+    @property
+    def history_(self) -> pd.DataFrame:
+        """What happened in each epoch: a new table, made of what is kept as plain numbers."""
+        if "_history" not in vars(self):
+            raise AttributeError(f"this {type(self).__name__} has no history_ before fit")
+        return history_table(self._history)
+
     @staticmethod
     def _learned(outcome: "Outcome") -> dict[str, Any]:
         return {
             "variables_": outcome.values,
-            "history_": history_table(outcome.history),
+            "_history": outcome.history,
             "n_iter_": len(outcome.history),
             "best_epoch_": outcome.best_epoch,
         }

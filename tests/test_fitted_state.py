@@ -1,9 +1,11 @@
-"""A fit that fails leaves every estimator as it was: fitted as before, or not fitted."""
+"""What a fit leaves: all of it or nothing, and plain data."""
 
 import copy
 
 import numpy as np
+import pandas as pd
 import pytest
+import skops.io
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from sklearn.linear_model import LogisticRegression
@@ -22,6 +24,7 @@ from hybridus import (
     UNetSegmenter,
     VotingSegmenter,
 )
+from hybridus.inputs import images as images_module
 from hybridus.training.loop import DivergedError, TrainableNetwork
 
 ONCE = {"max_epochs": 1, "augmentation": None, "random_state": 0}
@@ -69,66 +72,95 @@ def test_every_public_estimator_is_here():
     assert {by_name(estimator) for estimator in ALL} == public - {"ResNet50Segmenter"}
 
 
-@pytest.mark.parametrize("original", ALL, ids=by_name)
-def test_a_failed_fit_changes_nothing(original, data, monkeypatch):
-    images, masks = data
-    larger = np.zeros((8, 16, 16), np.uint8)
-    y = target_of(original, images, masks)
-    other = y if y is None or y.ndim > 1 else np.array(["c", "d"] * 4)
-    larger_y = y if y is None or y.ndim == 1 else np.ones((8, 16, 16), bool)
+def fail(*_, **__):
+    raise RuntimeError("the last step fails")
 
-    def fail(*_, **__):
-        raise RuntimeError("the last step fails")
 
-    def broken(estimator):
-        """Refits that fail at once, and at the latest moment."""
-        with pytest.raises(ValueError, match="Negative values"):
-            estimator.fit(-np.ones((8, 16, 16)), y)
-        if y is not None:
-            with pytest.raises(ValueError, match=r"inconsistent|got 7|\[8, 7\]"):
-                estimator.fit(larger, larger_y[:7])
-        last = {"DeepFeatureExtractor": "choose_engine", "PixelSegmenter": "make_pipeline"}
-        with monkeypatch.context() as patched:
-            if by_name(estimator) in last:
-                module = type(estimator).__module__
-                patched.setattr(f"{module}.{last[by_name(estimator)]}", fail)
-            elif y is None:
-                patched.setattr("hybridus.estimators.preprocessing.validate_images", late)
-            elif by_name(estimator) == "VotingSegmenter":
-                patched.setattr(f"{type(estimator).__module__}.same_margins", fail)
-            else:
-                patched.setattr(TrainableNetwork, "values", after_training)
-            with pytest.raises(RuntimeError, match="last step fails"):
-                estimator.fit(images[::-1], other)
+def fail_at_once_and_at_last(estimator, images, masks, monkeypatch):
+    """Two or three fits that fail, the last one when all is done but for the answer."""
+    y = target_of(estimator, images, masks)
+    with pytest.raises(ValueError, match="Negative values"):
+        estimator.fit(-np.ones((8, 16, 16)), y)
+    if y is not None:
+        larger_masks = y if y.ndim == 1 else np.ones((8, 16, 16), bool)
+        with pytest.raises(ValueError, match=r"inconsistent|got 7|\[8, 7\]"):
+            estimator.fit(np.zeros((8, 16, 16), np.uint8), larger_masks[:7])
+        y = np.array(["c", "d"] * 4) if y.ndim == 1 else y
+    validate, values = images_module.validate_images, TrainableNetwork.values
 
-    def late(estimator, X, **_):
-        estimator.n_features_in_ = 7
+    def after_looking(*arguments, **options):
+        validate(*arguments, **options)
         fail()
 
-    values = TrainableNetwork.values
-
     def after_training(network):
-        """Fail once training has changed something; `values` is read when it is built, too."""
-        if hasattr(network, "_initial_optimizer"):
+        if hasattr(network, "_initial_optimizer"):  # `values` is read when it is built, too
             fail()
         return values(network)
 
-    estimator = clone(original)
-    broken(estimator)
-    assert vars(estimator).keys() == vars(clone(original)).keys()
-    if by_name(original) not in ("ContrastEqualizer", "SpeckleFilter"):  # they need no fit
-        with pytest.raises(NotFittedError):
-            list(answers(estimator, images))
+    last = {
+        "DeepFeatureExtractor": ("choose_engine", fail),
+        "ContrastEqualizer": ("validate_images", after_looking),
+        "SpeckleFilter": ("validate_images", after_looking),
+        "PixelSegmenter": ("make_pipeline", fail),
+        "VotingSegmenter": ("same_margins", fail),
+    }
+    with monkeypatch.context() as patched:
+        if by_name(estimator) in last:
+            name, replacement = last[by_name(estimator)]
+            patched.setattr(f"{type(estimator).__module__}.{name}", replacement)
+        else:
+            patched.setattr(TrainableNetwork, "values", after_training)
+        with pytest.raises(RuntimeError, match="last step fails"):
+            estimator.fit(images[::-1], y)
 
-    estimator.fit(images, y)
-    learned = dict(vars(estimator))
-    before = list(answers(estimator, images))
-    broken(estimator)
-    assert vars(estimator) is not learned
-    assert vars(estimator).keys() == learned.keys()
-    assert all(vars(estimator)[name] is value for name, value in learned.items())
-    for was, now in zip(before, answers(estimator, images), strict=True):
+
+@pytest.fixture(scope="module", params=ALL, ids=by_name)
+def fitted(request, data):
+    images, masks = data
+    estimator = clone(request.param)
+    return estimator.fit(images, target_of(estimator, images, masks))
+
+
+def test_a_failed_fit_changes_nothing(fitted, data, monkeypatch):
+    learned = dict(vars(fitted))
+    before = list(answers(fitted, data[0]))
+    fail_at_once_and_at_last(fitted, *data, monkeypatch)
+    assert vars(fitted).keys() == learned.keys()
+    assert all(vars(fitted)[name] is value for name, value in learned.items())
+    for was, now in zip(before, answers(fitted, data[0]), strict=True):
         np.testing.assert_array_equal(now, was)
+
+
+def test_a_failed_first_fit_leaves_nothing(fitted, data, monkeypatch):
+    new = clone(fitted)
+    fail_at_once_and_at_last(new, *data, monkeypatch)
+    assert vars(new).keys() == vars(clone(fitted)).keys()
+    if by_name(new) not in ("ContrastEqualizer", "SpeckleFilter"):  # which need no fit
+        with pytest.raises(NotFittedError):
+            list(answers(new, data[0]))
+
+
+def test_fitted_state_is_plain_data(fitted, data):
+    """skops writes plain data alone, and names whatever else a file would need to be trusted."""
+    written = skops.io.dumps(fitted)
+    unknown = skops.io.get_untrusted_types(data=written)
+    of_others = {name for name in unknown if not name.startswith("hybridus.")}
+    assert of_others <= {"sklearn.utils._bunch.Bunch", "tiny_networks.build_tiny"}
+    again = skops.io.loads(written, trusted=unknown)
+    for was, now in zip(answers(fitted, data[0]), answers(again, data[0]), strict=True):
+        np.testing.assert_array_equal(now, was)
+    if hasattr(fitted, "history_"):
+        pd.testing.assert_frame_equal(again.history_, fitted.history_)
+
+
+def test_a_history_is_made_of_plain_numbers(fitted):
+    if not hasattr(fitted, "variables_"):
+        pytest.skip("trains no network")
+    assert list(fitted.history_.index) == [1]
+    table = fitted.history_
+    table["loss"] = -1.0  # the caller's own
+    assert fitted.history_["loss"].item() > 0
+    assert not hasattr(clone(fitted), "history_")
 
 
 def test_a_diverging_refit_on_other_classes_does_not_rename_the_old_answers():
@@ -150,6 +182,7 @@ def test_a_failed_first_partial_fit_may_be_tried_again():
     assert not hasattr(net, "classes_")
     net.set_params(learning_rate=1e-3).partial_fit(images, y, classes=[0, 1])
     assert net.classes_.tolist() == [0, 1]
+    assert skops.io.dumps(net)  # with the state of its optimizer
 
 
 def test_pixels_are_judged_by_the_features_of_the_fit(data):
