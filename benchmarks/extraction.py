@@ -35,7 +35,7 @@ Run = Callable[[np.ndarray], np.ndarray]
 def keras_network(encoder: str, layers: list[str]):
     """Build a network as users of Keras do: preprocessing outside, average pooling."""
     from hybridus._keras import keras
-    from hybridus.encoders.network import build_network
+    from hybridus.encoders.assembly import build_network
 
     frozen = freeze(
         encoder,

@@ -6,10 +6,13 @@ on demand.
 
 import collections
 import contextlib
+import importlib.metadata
+import json
 import os
 import random
 import sys
 import tempfile
+import warnings
 from collections.abc import Iterator
 from typing import Any
 
@@ -66,7 +69,15 @@ with contextlib.ExitStack() as _stack:
                 tf.config.experimental.set_memory_growth(_gpu, True)
 random.setstate(_random_state)
 
-__all__ = ["accelerated", "building", "jit_compile", "keras", "leaves"]
+__all__ = [
+    "accelerated",
+    "building",
+    "describe_operations",
+    "jit_compile",
+    "keras",
+    "leaves",
+    "versions",
+]
 
 
 def accelerated() -> bool:
@@ -115,3 +126,93 @@ def building(policy: str = "float32") -> Iterator[None]:
         keras.config.set_floatx(floats)
         global_state.set_global_attribute("object_name_uids", numbers)
         random.setstate(state)
+
+
+def versions() -> str:
+    """Versions of Keras and of its backend."""
+    backend = keras.backend.backend()
+    return f"keras {keras.__version__}, {backend} {importlib.metadata.version(backend)}"
+
+
+def describe_operations(model: Any, shape: tuple[int, ...]) -> bytes:
+    """All that decides what a model of one input computes, but for the values of its weights.
+
+    Under TensorFlow it is traced, so that layers, functions and constants of any origin show what
+    they do; under other backends the configuration tells, which it can for Keras's own layers only.
+
+    Parameters
+    ----------
+    model : keras.Model
+    shape : tuple of int
+        Of one image.
+
+    Raises
+    ------
+    ValueError
+        Where a layer or function is not Keras's own, under other backends than TensorFlow.
+    """
+    weights = [
+        (layer.name, [(v.name, tuple(v.shape), str(v.dtype)) for v in layer.weights])
+        for layer in leaves(model)
+    ]
+    if keras.backend.backend() == "tensorflow":
+        operations = _traced(model, shape)
+    else:
+        operations = _configured(model)
+    return repr(weights).encode() + operations
+
+
+def _traced(model: Any, shape: tuple[int, ...]) -> bytes:
+    signature = tf.TensorSpec((None, *shape), "float32")
+    traced = tf.function(lambda x: model(x, training=False)).get_concrete_function(signature)
+    graph = traced.graph.as_graph_def()
+    functions = {function.signature.name: function for function in graph.library.function}
+    variables = {id(variable.value.handle): variable.path for variable in model.variables}
+    captured = [variables.get(id(outer), "") for outer, _ in traced.graph.captures]
+    outputs = [tensor.name for tensor in tf.nest.flatten(traced.structured_outputs)]
+    return repr([captured, outputs, _listed(graph.node, functions)]).encode()
+
+
+def _listed(nodes: Any, functions: dict[str, Any]) -> list[Any]:
+    """Operations of a TensorFlow graph; functions are numbered by process, and so are unfolded."""
+
+    def unfolded(name: str) -> Any:
+        function = functions.get(name)
+        if function is None:
+            return name
+        returned = sorted(function.ret.items())
+        return [_listed(function.node_def, functions), returned]
+
+    listed = []
+    for node in nodes:
+        attributes = []
+        for name in sorted(node.attr):
+            value = node.attr[name]
+            called = [f.name for f in (value.func, *value.list.func) if f.name]
+            if name.startswith("_"):  # notes that decide nothing, numbered by process as well
+                continue
+            told = [unfolded(f) for f in called] or value.SerializeToString(deterministic=True)
+            attributes.append((name, told))
+        listed.append((node.name, unfolded(node.op), list(node.input), attributes))
+    return listed
+
+
+def _configured(model: Any) -> bytes:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that lambdas cannot be loaded: they are refused below
+        config = json.loads(model.to_json())
+
+    def check(part: Any) -> None:
+        for inner in part if isinstance(part, list) else part.values():
+            if isinstance(inner, dict | list):
+                check(inner)
+        if isinstance(part, dict) and "class_name" in part:
+            name, module = part["class_name"], part.get("module") or "keras"
+            if module.partition(".")[0] != "keras" or name in ("Lambda", "__lambda__", "function"):
+                raise ValueError(
+                    f"layer or function {part.get('registered_name') or name!r} is not Keras's "
+                    "own: what it does can be told under the TensorFlow backend only"
+                )
+
+    check(config)
+    return json.dumps(config, sort_keys=True).encode()

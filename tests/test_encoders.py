@@ -81,7 +81,7 @@ class TestRegistry:
     )
     def test_preprocessing_is_that_of_keras(self, mode, module, pixels):
         from hybridus._keras import keras
-        from hybridus.encoders.network import preprocess
+        from hybridus.encoders.assembly import preprocess
 
         expected = getattr(keras.applications, module).preprocess_input(pixels.astype("float32"))
         ours = np.asarray(preprocess(pixels.astype("float32"), PREPROCESSING[mode]))

@@ -8,9 +8,9 @@ from safetensors.numpy import save_file
 from tiny_networks import TINY, UNNAMED
 
 from hybridus._keras import building, keras
+from hybridus.encoders.assembly import build_network, leaves
 from hybridus.encoders.engine import KerasEngine
 from hybridus.encoders.frozen import freeze
-from hybridus.encoders.network import build_network, leaves
 from hybridus.encoders.partition import build_rest, divide
 from hybridus.encoders.registry import PREPROCESSING, EncoderSpec, get_encoder
 from hybridus.encoders.weights import draw_weights

@@ -110,7 +110,7 @@ class KerasEngine:
     """Runs a network with Keras; batches are padded to one size, since Keras retraces otherwise."""
 
     def __init__(self, frozen: FrozenEncoder, *, batch_size: int) -> None:
-        from hybridus.encoders.network import build_network
+        from hybridus.encoders.assembly import build_network
 
         self._network = build_network(frozen)
         self._lock = threading.Lock()
@@ -288,20 +288,33 @@ def _export(frozen: FrozenEncoder) -> dict[str, bytes]:
     """Build the network with Keras and convert it by Keras's own export, in float32."""
     ov = _openvino()
     from hybridus._keras import keras
-    from hybridus.encoders.network import build_network
+    from hybridus.encoders.assembly import build_network
 
     network = build_network(frozen)
     signature = keras.InputSpec(shape=(None, *frozen.image_size, 3), dtype="float32")
     with tempfile.TemporaryDirectory() as folder:
         exported, file = os.path.join(folder, "exported.xml"), os.path.join(folder, "network.xml")
         network.export(exported, format="openvino", verbose=False, input_signature=[signature])
-        model = _core().read_model(exported)
-        if len(model.outputs) != len(frozen.taps):
-            raise RuntimeError(
-                f"Keras exported {len(model.outputs)} outputs for {len(frozen.taps)} layers"
-            )
+        model = _with_outputs(_core().read_model(exported), len(frozen.taps))
         ov.save_model(model, file, compress_to_fp16=False)
         return {
             "xml": Path(file).read_bytes(),
             "bin": Path(file).with_suffix(".bin").read_bytes(),
         }
+
+
+def _with_outputs(model: Any, count: int) -> Any:
+    """Keep the outputs that were asked for, in their order.
+
+    TensorFlow calls the outputs of a function Identity, Identity_1 and so on. With activations that
+    bring their own gradient (SiLU), each of these comes out of the export as an output too.
+    """
+    names = ["Identity:0", *(f"Identity_{k}:0" for k in range(1, count))]
+    found = {name: output for output in model.outputs for name in output.get_names()}
+    if not found.keys() >= set(names):
+        if len(model.outputs) == count:  # exported by another backend, in order
+            return model
+        raise RuntimeError(f"Keras exported {len(model.outputs)} outputs for {count} layers")
+    sources = [found[name].node.input_value(0) for name in names]
+    results = [_openvino().opset13.result(source) for source in sources]
+    return _openvino().Model(results, model.get_parameters())

@@ -1,21 +1,24 @@
-"""What decides a feature row: the frozen encoder as a value, with its fingerprint."""
+"""Frozen encoders as values: all that decides a feature row, with its fingerprint."""
 
 import hashlib
 import json
 import os
+import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
-from numbers import Real
+from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
+from hybridus.encoders.architecture import architecture_of, versions_in
 from hybridus.encoders.registry import EncoderSpec, get_encoder
 from hybridus.encoders.weights import WeightsSource, locate_weights
 from hybridus.inputs.resizing import Resize
+from hybridus.inputs.sizes import resolve_size
 
 Pooling = Literal["avg", "max", "avgmax", "gem", "flatten"]
 
-# Raised whenever a change of ours changes rows: decoding, resizing, preprocessing or pooling.
-CODE_VERSION = 1
+# Raised whenever a change of ours changes rows or what stands in their fingerprint: decoding,
+# resizing, preprocessing or pooling.
+CODE_VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -23,6 +26,7 @@ class FrozenEncoder:
     """Architecture, cut, pooling, input and weights: all that decides the row of an image."""
 
     spec: EncoderSpec
+    architecture: str  # as `architecture_of` tells it
     taps: tuple[str, ...]
     pooling: Pooling | tuple[Pooling, ...]  # of all taps, or of each
     image_size: tuple[int, int]
@@ -38,7 +42,8 @@ class FrozenEncoder:
         return _digest(
             {
                 "code": CODE_VERSION,
-                "architecture": self.spec.describe(),
+                "architecture": self.architecture,
+                "preprocessing": asdict(self.spec.preprocessing),
                 "taps": self.taps,
                 "pooling": self.pooling,
                 "image_size": self.image_size,
@@ -77,6 +82,34 @@ class FrozenEncoder:
             )
         return source
 
+    def check_architecture(self) -> None:
+        """Make sure that the builder still makes the network that this encoder stands for.
+
+        Raises
+        ------
+        ValueError
+            Where it makes another one.
+
+        Warns
+        -----
+        UserWarning
+            Where that cannot be told, since other versions of Keras or its backend are at work.
+        """
+        now = architecture_of(self.spec, self.image_size)
+        if now == self.architecture:
+            return
+        if versions_in(now) == versions_in(self.architecture):
+            raise ValueError(
+                f"the builder of {self.spec.name!r} makes another network than the one that the "
+                "extractor was fitted with. Bring the former builder back, or call fit again"
+            )
+        warnings.warn(
+            f"encoder {self.spec.name!r} was fitted under {versions_in(self.architecture)} and "
+            f"runs under {versions_in(now)}: whether its builder still makes the same network "
+            "cannot be told. Call fit again to be sure",
+            stacklevel=2,
+        )
+
 
 def freeze(
     encoder: str | EncoderSpec,
@@ -100,11 +133,14 @@ def freeze(
     """
     spec = get_encoder(encoder)
     digest = locate_weights(spec, weights).digest
+    taps = _resolve_taps(spec, layers)
+    size = spec.image_size if image_size is None else resolve_size(image_size)
     return FrozenEncoder(
         spec=spec,
-        taps=_resolve_taps(spec, layers),
+        architecture=architecture_of(spec, size),
+        taps=taps,
         pooling=pooling,
-        image_size=spec.image_size if image_size is None else resolve_size(image_size),
+        image_size=size,
         resize=resize,
         weights=os.fspath(weights),
         digest=digest,
@@ -131,21 +167,6 @@ def _resolve_taps(spec: EncoderSpec, layers: str | Sequence[str]) -> tuple[str, 
     if not taps or len(set(taps)) < len(taps) or not all(isinstance(t, str) for t in taps):
         raise ValueError(f"layers={layers!r}: expected one or more different layer names")
     return taps
-
-
-def resolve_size(given: Any, name: str = "image_size") -> tuple[int, int]:
-    """Read a number of pixels, or (height, width); `name` is that of the parameter.
-
-    Raises
-    ------
-    ValueError
-        For anything else.
-    """
-    size = (given, given) if not isinstance(given, Sequence) else tuple(given)
-    numbers = all(isinstance(side, Real) for side in size)
-    if len(size) != 2 or not numbers or not all(int(side) == side and side > 0 for side in size):
-        raise ValueError(f"{name}={given!r}: expected a number of pixels or (height, width)")
-    return (int(size[0]), int(size[1]))
 
 
 def _digest(data: Any) -> str:

@@ -1,4 +1,4 @@
-"""Which layers of an encoder are trained, and where it is cut so that the rest runs only once.
+"""Partition of an encoder: the layers that are trained, and the cut before which all runs once.
 
 Layers that no trained layer precedes never change what they give for an image: they are the
 frozen prefix. What crosses from it into the rest is the cut.
@@ -9,9 +9,9 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from hybridus._keras import building, keras
+from hybridus._keras import building, keras, leaves
+from hybridus.encoders.assembly import preprocess, tap
 from hybridus.encoders.frozen import FrozenEncoder, Pooling
-from hybridus.encoders.network import preprocess, tap
 from hybridus.encoders.registry import EncoderSpec
 
 
@@ -82,7 +82,7 @@ def divide(
     poolings: list[Pooling] = []
     shapes: list[tuple[int, ...]] = []
     for name, used in frontier.items():
-        shape = tuple(tap(network, name).shape[1:])
+        shape = tuple(_output(network, ends, name).shape[1:])
         whole = used or not pooled or len(shape) == 1
         poolings.append("flatten" if whole else "avg")
         shapes.append(shape if whole else shape[-1:])
@@ -133,6 +133,10 @@ def build_rest(
     for layer in network.layers:
         is_norm = isinstance(layer, keras.layers.BatchNormalization)
         layer.trainable = layer.name in partition.trained and not (pretrained and is_norm)
+        if pretrained and isinstance(layer, keras.Model):
+            for inner in leaves(layer):
+                if isinstance(inner, keras.layers.BatchNormalization):
+                    inner.trainable = False
     if not partition.taps:
         pixels = keras.Input((*image_size, 3), dtype="float32", name="pixels")
         return pixels, _listed(network(preprocess(pixels, spec.preprocessing)))
@@ -145,8 +149,8 @@ def build_rest(
     if computed:
         how = zip(partition.taps, partition.poolings, strict=True)
         whole = [name for name, pooling in how if pooling == "flatten"]
-        frontier = [tap(network, name) for name in whole]
-        rest = keras.Model(frontier, [tap(network, name) for name in computed])
+        frontier = [_output(network, ends, name) for name in whole]
+        rest = keras.Model(frontier, [_output(network, ends, name) for name in computed])
         outputs = _listed(rest([crossing[name] for name in whole]))
         crossing |= dict(zip(computed, outputs, strict=True))
     return rows, [crossing[name] for name in ends]
@@ -154,6 +158,11 @@ def build_rest(
 
 def _cut_at(base: Any, ends: tuple[str, ...]) -> Any:
     return keras.Model(base.inputs, [tap(base, name) for name in ends])
+
+
+def _output(network: Any, ends: tuple[str, ...], name: str) -> Any:
+    """Output of a layer, or one of `ends`: "output" is not that of a network with several ends."""
+    return network.outputs[ends.index(name)] if name in ends else tap(network, name)
 
 
 def _listed(outputs: Any) -> list[Any]:

@@ -1,11 +1,15 @@
-"""Which encoders exist: one row of plain data each, and the names under which users find them."""
+"""Encoders that exist: one row of plain data each, and the names under which users find them."""
 
 import fnmatch
 import importlib
+import json
+import math
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
+
+from hybridus.inputs.sizes import resolve_size
 
 
 @dataclass(frozen=True)
@@ -19,7 +23,16 @@ class Preprocessing:
     offset: tuple[float, float, float] = (0.0, 0.0, 0.0)
     channels: str = "RGB"
 
+    def __post_init__(self) -> None:
+        if self.channels not in ("RGB", "BGR"):
+            raise ValueError(f"channels={self.channels!r}: expected 'RGB' or 'BGR'")
+        for name in ("scale", "offset"):
+            values = getattr(self, name)
+            if len(values) != 3 or not all(math.isfinite(value) for value in values):
+                raise ValueError(f"{name}={values!r}: expected three numbers, one a channel")
 
+
+_APPLICATIONS = "keras.applications."
 _TORCH_MEAN, _TORCH_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 # The modes of keras.applications; "none" is for networks that preprocess inside.
@@ -56,12 +69,26 @@ class EncoderSpec:
         return hash(self.name)
 
     def build(self, image_size: tuple[int, int]) -> Any:
-        """Build the network, a `keras.Model` on images of shape (height, width, 3)."""
-        return self._builder()(input_shape=(*image_size, 3), **self.options)
+        """Build the network, a `keras.Model` on images of shape (height, width, 3).
+
+        Raises
+        ------
+        ValueError
+            Where the builder returns anything else.
+        """
+        network = self.function()(input_shape=(*image_size, 3), **self.options)
+        from hybridus._keras import keras
+
+        if not isinstance(network, keras.Model) or len(getattr(network, "inputs", None) or ()) != 1:
+            raise ValueError(
+                f"the builder of encoder {self.name!r} returned {network!r}, expected a functional "
+                "keras.Model with one input, images of shape (height, width, 3)"
+            )
+        return network
 
     def download(self) -> Any:
         """Let Keras fetch the ImageNet weights into its cache; return the network with them."""
-        return self._builder()(
+        return self.function()(
             **{**self.options, "weights": "imagenet"}, input_shape=(*self.image_size, 3)
         )
 
@@ -70,19 +97,21 @@ class EncoderSpec:
         """Whether the builder takes ``weights="imagenet"``, as those of keras.applications do."""
         return "weights" in self.options
 
-    def describe(self) -> dict[str, Any]:
-        """Everything about the architecture that decides a feature, as JSON-able data."""
-        builder = self.builder
-        if not isinstance(builder, str):
-            builder = f"{builder.__module__}:{builder.__qualname__}"
-        return {
-            "name": self.name,
-            "builder": builder,
-            "options": {k: repr(v) for k, v in sorted(self.options.items())},
-            "preprocessing": asdict(self.preprocessing),
-        }
+    def describe(self) -> str | None:
+        """Tell builder and options where they decide the network: those of keras.applications.
 
-    def _builder(self) -> Callable[..., Any]:
+        None where only the built network can tell: a name does not say what a function does, nor
+        the text of an object what is in it.
+        """
+        if not isinstance(self.builder, str) or not self.builder.startswith(_APPLICATIONS):
+            return None
+        try:
+            return json.dumps([self.builder, dict(self.options)], sort_keys=True)
+        except TypeError:
+            return None
+
+    def function(self) -> Callable[..., Any]:
+        """Return the builder; a dotted path is imported."""
         if not isinstance(self.builder, str):
             return self.builder
         module, _, name = self.builder.rpartition(".")
@@ -117,10 +146,13 @@ def register_encoder(
     name : str
         Lower-case letters, digits, ``_``, ``.`` and ``-``.
     builder : str or callable
-        Dotted path, or an importable function (needed to pickle), called as
-        ``builder(input_shape=(H, W, 3), **options)``; returns a functional `keras.Model` on RGB
-        images after preprocessing. Any network of keras.applications will do:
-        ``"keras.applications.DenseNet121"``.
+        Dotted path, or a function, called as ``builder(input_shape=(H, W, 3), **options)``; returns
+        a functional `keras.Model` on RGB images after preprocessing, the same one whenever it is
+        called with the same arguments. `functools.partial` and a lambda will do, but pickles need
+        an importable function. Any network of keras.applications will do:
+        ``"keras.applications.DenseNet121"``. Rows of other builders are found again by a digest of
+        the network that they build, so an edited builder never gives features of the former one;
+        such an encoder starts Keras in every process that fits with it.
     preprocessing : {"none", "tf", "caffe", "torch"} or Preprocessing, default="none"
         keras.applications' modes: "tf" scales to -1..1, "caffe" subtracts the ImageNet mean in
         BGR, "torch" standardises by ImageNet's mean and deviation, "none" keeps 0..255.
@@ -173,14 +205,14 @@ def register_encoder(
                 "Preprocessing"
             )
         preprocessing = PREPROCESSING[preprocessing]
-    applications = isinstance(builder, str) and builder.startswith("keras.applications.")
+    applications = isinstance(builder, str) and builder.startswith(_APPLICATIONS)
     defaults = {"include_top": False, "weights": None} if applications else {}
     spec = EncoderSpec(
         name=name,
         builder=builder,
         options={**defaults, **(options or {})},
         preprocessing=preprocessing,
-        image_size=(image_size, image_size) if isinstance(image_size, int) else image_size,
+        image_size=resolve_size(image_size),
         taps=tuple(taps),
         last=last,
         skips=tuple(skips),

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from hybridus._keras import building, keras, leaves
+from hybridus.encoders.assembly import load_weights
 from hybridus.encoders.frozen import FrozenEncoder
-from hybridus.encoders.network import load_weights
 from hybridus.encoders.partition import Partition, build_rest
 from hybridus.training.loop import TrainableNetwork
 

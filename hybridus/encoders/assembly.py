@@ -1,4 +1,4 @@
-"""How a frozen encoder becomes a network: build, cut at the taps, load weights, pool."""
+"""Assembly of a frozen encoder: the network is built, cut at the taps, given weights and pooled."""
 
 from typing import Any
 
@@ -41,16 +41,21 @@ def build_network(frozen: Any) -> keras.Model:
 
 
 def tap(base: keras.Model, name: str) -> Any:
-    """Output of a layer by its name; "output" is that of the network."""
+    """Output of a layer by its name; "output" is that of the network, if it has one."""
     layers = [layer.name for layer in base.layers]
     if name in layers:
         return base.get_layer(name).output
-    if name == "output":
-        return base.output
-    raise ValueError(
-        f"layer {name!r} is not in this encoder; it has {', '.join(layers[1:9])}, ..., "
-        f"{', '.join(layers[-8:])}, or 'output'"
-    )
+    if name != "output":
+        raise ValueError(
+            f"layer {name!r} is not in this encoder; it has {', '.join(layers[1:9])}, ..., "
+            f"{', '.join(layers[-8:])}, or 'output'"
+        )
+    if len(base.outputs) != 1:
+        raise ValueError(
+            f"the network of this encoder has {len(base.outputs)} outputs: name layers instead, "
+            f"such as {layers[-1]!r}"
+        )
+    return base.outputs[0]
 
 
 def preprocess(pixels: Any, preprocessing: Preprocessing) -> Any:
@@ -84,9 +89,18 @@ def load_weights(cut: keras.Model, frozen: Any) -> None:
     Raises
     ------
     ValueError
-        Where the weights file lacks a layer or has one of another shape.
+        Where the builder makes another network than before, where two layers share a name, and
+        where the weights file lacks a layer or has one of another shape.
     """
+    frozen.check_architecture()
     layers = [layer for layer in leaves(cut) if layer.weights]
+    names = [layer.name for layer in layers]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise ValueError(
+            f"layers of {frozen.spec.name!r} share the name {twice[0]!r}; weights are found by the "
+            "names of layers: give each its own"
+        )
     source = frozen.source()
     if source.path is None:
         for layer in layers:
@@ -118,4 +132,4 @@ def load_weights(cut: keras.Model, frozen: Any) -> None:
                     f"{frozen.spec.name!r}, expected shape {tuple(variable.shape)}: the file "
                     "belongs to another architecture"
                 )
-            variable.assign(value.astype("float32"))
+            variable.assign(value.astype(variable.dtype))
