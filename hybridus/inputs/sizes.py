@@ -30,4 +30,4 @@ def resolve_size(given: Any, name: str = "image_size") -> tuple[int, int]:
 def _is_side(side: Any) -> bool:
     if not isinstance(side, Real) or isinstance(side, bool):
         return False
-    return side >= 1 and float(side).is_integer()
+    return float(side) >= 1 and float(side).is_integer()
