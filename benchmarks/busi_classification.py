@@ -24,7 +24,7 @@ from benchmarks._report import RESULTS, keep, load_real_busi, show, use_real_wei
 from hybridus import FineTunedClassifier, compare, make_hybrid_classifier
 from hybridus.inputs.images import read_image
 from hybridus.inputs.resizing import resize_image
-from hybridus.protocol.model_selection import corrected_t_test
+from hybridus.protocol.statistics import corrected_t_test
 
 FUSION = ["vgg16", "mobilenet_v2", "resnet50"]
 
@@ -165,14 +165,14 @@ def main() -> None:
             started = time.perf_counter()
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # an MLP that has not converged is still scored
-                table = compare(
+                found = compare(
                     {name: model},
                     busi.images,
                     busi.target,
                     groups=groups,
                     n_repeats=1 if name in ONE_SEED else arguments.seeds,
                 )
-            row = table.iloc[0]
+            row = found.table.iloc[0]
             results.append(
                 {
                     "model": name,
@@ -188,7 +188,7 @@ def main() -> None:
             )
             folds[f"{name} | {split}"] = [
                 {key: fold[key] for key in ("repeat", "fold", "accuracy", "f1_macro")}
-                for fold in table.attrs["folds"]
+                for fold in found.folds.to_dict("records")
             ]
             show(results[-1:], "")
             paired = paired_with_frozen(folds)

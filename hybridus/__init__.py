@@ -36,13 +36,16 @@ if TYPE_CHECKING:
     )
     from hybridus.exceptions import WeightsNotFoundError
     from hybridus.inputs.augmentation import Augmentation
-    from hybridus.protocol.model_selection import compare
+    from hybridus.protocol.compare import Comparison, compare
+    from hybridus.protocol.folds import LesionGroupKFold
+    from hybridus.protocol.scoring import LesionScores
     from hybridus.protocol.segmentation_folds import score_segmenters
     from hybridus.report import SegmentationDisplay, TrainingHistoryDisplay
     from hybridus.store.rows import FeatureStore
 
 _HOMES = {
     "Augmentation": "hybridus.inputs.augmentation",
+    "Comparison": "hybridus.protocol.compare",
     "ContrastEqualizer": "hybridus.estimators.preprocessing",
     "DeepFeatureExtractor": "hybridus.estimators.features",
     "DnCNNSegmenter": "hybridus.estimators.segmenters",
@@ -50,6 +53,8 @@ _HOMES = {
     "EncoderUNetSegmenter": "hybridus.estimators.segmenters",
     "FeatureStore": "hybridus.store.rows",
     "FineTunedClassifier": "hybridus.estimators.classifiers",
+    "LesionGroupKFold": "hybridus.protocol.folds",
+    "LesionScores": "hybridus.protocol.scoring",
     "PixelSegmenter": "hybridus.estimators.segmenters",
     "Postprocessing": "hybridus.estimators.segmenters",
     "Preprocessing": "hybridus.encoders.registry",
@@ -60,7 +65,7 @@ _HOMES = {
     "UNetSegmenter": "hybridus.estimators.segmenters",
     "VotingSegmenter": "hybridus.estimators.segmenters",
     "WeightsNotFoundError": "hybridus.exceptions",
-    "compare": "hybridus.protocol.model_selection",
+    "compare": "hybridus.protocol.compare",
     "list_encoders": "hybridus.encoders.registry",
     "load_busi": "hybridus.datasets",
     "load_image_folder": "hybridus.datasets",
@@ -73,6 +78,7 @@ _HOMES = {
 
 __all__ = [
     "Augmentation",
+    "Comparison",
     "ContrastEqualizer",
     "DeepFeatureExtractor",
     "DnCNNSegmenter",
@@ -80,6 +86,8 @@ __all__ = [
     "EncoderUNetSegmenter",
     "FeatureStore",
     "FineTunedClassifier",
+    "LesionGroupKFold",
+    "LesionScores",
     "PixelSegmenter",
     "Postprocessing",
     "Preprocessing",

@@ -142,7 +142,7 @@ def test_folds_that_cannot_be_made_say_why_and_what_to_do(y, groups, message):
 def test_folds_that_would_test_no_sample_of_a_class_are_refused():
     # Each class has four groups, but they are of unequal size and two hold both classes.
     y, groups = [0, 0, 0, 0, 1, 1, 1, 1, 1, 1], [0, 1, 2, 3, 0, 0, 1, 1, 4, 5]
-    with pytest.raises(ValueError, match=r"fold 2 of repeat 0 tests no sample of class 1.*fewer"):
+    with pytest.raises(ValueError, match=r"fold 2 tests no sample of class 1.*fewer"):
         repeated_folds(y, groups, n_splits=4, random_state=0)
     for _, test in repeated_folds(y, groups, n_splits=2, random_state=0):
         assert set(np.asarray(y)[test]) == {0, 1}

@@ -15,12 +15,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
-from scipy.stats import t as student_t
 from sklearn import config_context
 from sklearn.base import BaseEstimator
 from sklearn.model_selection import (
-    StratifiedGroupKFold,
-    StratifiedKFold,
     cross_validate,
 )
 from sklearn.utils import check_consistent_length
@@ -28,90 +25,18 @@ from sklearn.utils import check_consistent_length
 from hybridus.exceptions import UngroupedWarning
 from hybridus.inputs.groups import check_groups
 from hybridus.inputs.labels import check_labels
-from hybridus.metrics import macro_ovr_auc_scorer
+from hybridus.protocol.folds import repeated_folds
 from hybridus.protocol.routing import SEARCHES, groups_for_fit
+from hybridus.protocol.scoring import CLASS_SCORES
+from hybridus.protocol.statistics import corrected_t_test
 
-DEFAULT_SCORING: dict[str, str | Callable[..., float]] = {
-    **{name: name for name in ("accuracy", "f1_macro", "balanced_accuracy")},
-    "macro_ovr_auc": macro_ovr_auc_scorer,
-}
+DEFAULT_SCORING = CLASS_SCORES
 
 # Columns of `score_folds` that are no scores.
 _BEFORE_SCORES = ("model", "repeat", "fold", "n_train", "n_test", "test_set")
 _AFTER_SCORES = ("fit_seconds", "score_seconds", "best_params")
 
-Folds = list[tuple[np.ndarray, np.ndarray]]
 Scoring = str | Sequence[str] | Mapping[str, str | Callable[..., float]] | None
-
-
-def repeated_folds(
-    y: ArrayLike,
-    groups: ArrayLike | str | None = None,
-    *,
-    n_splits: int = 5,
-    n_repeats: int = 1,
-    random_state: int = 0,
-) -> Folds:
-    """Stratified folds that keep groups whole, drawn anew for each repeat.
-
-    Parameters
-    ----------
-    y : array-like of shape (n_samples,)
-        Class of each sample; the folds hold the classes in about equal shares.
-    groups : array-like of shape (n_samples,), "independent" or None, default=None
-        Samples of one group (duplicates, one patient) stay on one side of every split;
-        ``"independent"`` and None take each sample for its own group.
-    n_splits, n_repeats : int, default=5 and 1
-        Folds, and how often they are drawn anew.
-    random_state : int, default=0
-        Repeat r has the seed ``random_state + r``: three repeats from 0 are seeds 0, 1 and 2.
-
-    Returns
-    -------
-    list of (train, test)
-        ``n_repeats * n_splits`` pairs of index arrays, repeat by repeat.
-
-    Raises
-    ------
-    ValueError
-        If a class has fewer groups than there are folds, or a test fold would hold no sample of
-        a class; a group is missing (None, NaN); or the lengths differ.
-
-    Examples
-    --------
-    >>> from hybridus.protocol.model_selection import repeated_folds
-    >>> y = [0, 0, 0, 0, 1, 1, 1, 1]
-    >>> groups = ["a", "a", "b", "b", "c", "c", "d", "d"]
-    >>> [test.tolist() for train, test in repeated_folds(y, groups, n_splits=2)]
-    [[2, 3, 4, 5], [0, 1, 6, 7]]
-    """
-    target = check_labels(y)
-    codes = check_groups(groups, len(target))
-    word, units = ("samples", np.arange(len(target))) if codes is None else ("groups", codes)
-    for label in np.unique(target):
-        n_units = len(np.unique(units[target == label]))
-        if n_units < n_splits:
-            raise ValueError(
-                f"class {label!s} has only {n_units} {word}, "
-                f"fewer than the {n_splits} folds: take fewer folds, add samples of the class or "
-                "leave it out"
-            )
-    splitter = StratifiedKFold if codes is None else StratifiedGroupKFold
-    folds: Folds = []
-    for repeat in range(n_repeats):
-        drawn = splitter(n_splits, shuffle=True, random_state=random_state + repeat)
-        # Splitters only count the rows of X, so y stands in for it.
-        folds += drawn.split(target, target, codes)
-    for index, (_, test) in enumerate(folds):
-        absent = np.setdiff1d(target, target[test])
-        if len(absent):
-            repeat, fold = divmod(index, n_splits)
-            raise ValueError(
-                f"fold {fold} of repeat {repeat} tests no sample of class {absent[0]!s}: its "
-                f"groups are too few or too unequal for {n_splits} folds; take fewer, or another "
-                "random_state"
-            )
-    return folds
 
 
 def score_folds(
@@ -314,45 +239,6 @@ def compare(
     # Plain records: pandas copies and compares attrs, which data frames do not survive.
     table.attrs["folds"] = folds.to_dict("records")
     return table
-
-
-def corrected_t_test(differences: ArrayLike, *, test_share: float) -> float:
-    """Two-sided p value that the mean difference of two models over folds is not zero.
-
-    The corrected resampled t-test: the training parts of J folds overlap, so the variance of the
-    mean is ``1/J + n_test/n_train`` times that of the differences, not ``1/J`` times.
-
-    Parameters
-    ----------
-    differences : array-like of shape (n_folds,)
-        Score of one model less that of the other, fold by fold; two folds or more.
-    test_share : float
-        ``n_test / n_train`` of a fold: 0.25 for five folds.
-
-    Returns
-    -------
-    float
-        Between 0 and 1; 1 where all differences are zero.
-
-    References
-    ----------
-    Nadeau, C. and Bengio, Y. (2003). Inference for the generalization error. Machine Learning
-    52, 239-281.
-
-    Examples
-    --------
-    >>> from hybridus.protocol.model_selection import corrected_t_test
-    >>> round(corrected_t_test([0.02, 0.05, 0.01, 0.04, 0.03], test_share=0.25), 3)
-    0.047
-    """
-    values = np.asarray(differences, dtype=float)
-    n_folds = len(values)
-    if n_folds < 2:
-        raise ValueError(f"{n_folds} differences given: expected those of two folds or more")
-    error = np.sqrt((1 / n_folds + test_share) * values.var(ddof=1))
-    if error == 0:
-        return float(values[0] == 0)
-    return float(2 * student_t.sf(abs(values.mean()) / error, df=n_folds - 1))
 
 
 def _say_split(groups: ArrayLike | str | None) -> str:

@@ -25,7 +25,8 @@ from hybridus.encoders.frozen import resolve_size
 from hybridus.inputs.masks import as_masks, resize_mask
 from hybridus.metrics import segmentation_report
 from hybridus.metrics.pairs import MaskPairs
-from hybridus.protocol.model_selection import Folds, _say_split, repeated_folds
+from hybridus.protocol.folds import Folds, repeated_folds
+from hybridus.protocol.model_selection import _say_split
 from hybridus.protocol.routing import fit_with_groups
 
 MaskSize = int | tuple[int, int] | None

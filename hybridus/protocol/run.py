@@ -1,0 +1,285 @@
+"""One fold: a model fitted on its training part and judged on its test part; then many of them."""
+
+from __future__ import annotations
+
+import functools
+import json
+import time
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from sklearn import config_context
+from sklearn.base import clone, is_classifier
+from sklearn.frozen import FrozenEstimator
+from sklearn.utils import _safe_indexing
+from sklearn.utils.metaestimators import _safe_split
+from sklearn.utils.parallel import Parallel, delayed
+
+from hybridus.protocol.folds import Fold, number_folds
+from hybridus.protocol.routing import groups_for_fit
+from hybridus.protocol.scoring import (
+    CLASS_SCORES,
+    LesionScores,
+    Scoring,
+    score_model,
+    scorer_for,
+)
+from hybridus.protocol.tasks import check_models, task_of
+
+
+@dataclass(frozen=True, eq=False)
+class FoldResult:
+    """What a model said of the test part of a fold, and how good that is.
+
+    Attributes
+    ----------
+    train, test : arrays of int
+        Positions of the samples.
+    scores : dict of str to float
+        The first ranks.
+    predictions : array, or None once dropped
+        Classes, or masks as the segmenter answered; one for each of `test`.
+    decisions : array of shape (n_test, n_classes) or (n_test,), or None
+        What a classifier ranks by: `predict_proba` where it has that, else `decision_function`.
+        None for masks, and where it has neither.
+    classes : array of shape (n_classes,) or None
+        The classes in the order of the columns of `decisions`.
+    fit_seconds, score_seconds : float
+    best_params : dict or None
+        What a search chose.
+    model : str
+    repeat, fold : int
+        Numbers from 0; set by `run_folds`, which knows them.
+    """
+
+    train: NDArray[np.intp]
+    test: NDArray[np.intp]
+    scores: dict[str, float]
+    predictions: Any
+    decisions: NDArray | None
+    classes: NDArray | None
+    fit_seconds: float
+    score_seconds: float
+    best_params: dict[str, Any] | None = None
+    model: str = ""
+    repeat: int = 0
+    fold: int = 0
+
+    def row(self) -> dict[str, Any]:
+        """Everything that fits into a row of a table."""
+        return {
+            "model": self.model,
+            "repeat": self.repeat,
+            "fold": self.fold,
+            "n_train": len(self.train),
+            "n_test": len(self.test),
+            "test_set": f"{zlib.crc32(self.test.tobytes()):08x}",
+            **self.scores,
+            "fit_seconds": self.fit_seconds,
+            "score_seconds": self.score_seconds,
+            "best_params": (
+                "" if self.best_params is None else json.dumps(self.best_params, default=str)
+            ),
+        }
+
+    def without_predictions(self) -> FoldResult:
+        """Return the same without predictions, which may be many masks."""
+        return replace(self, predictions=None, decisions=None)
+
+
+def run_fold(
+    model: Any,
+    X: Any,
+    y: Any,
+    fold: tuple[ArrayLike, ArrayLike],
+    scoring: Scoring = None,
+    *,
+    groups: ArrayLike | None = None,
+) -> FoldResult:
+    """Fit a clone of a model on the training part of a fold and judge it on the test part.
+
+    Parameters
+    ----------
+    model : classifier or segmenter
+        A `Pipeline` or a search too.
+    X : array, list or pandas object of n_samples images or paths
+    y : array-like of n_samples classes or masks
+    fold : (train, test)
+        Arrays of positions.
+    scoring : default=None
+        See `hybridus.protocol.compare.compare`.
+    groups : array-like of shape (n_samples,), default=None
+        Handed on to everything in the model that asks for them.
+
+    Returns
+    -------
+    FoldResult
+        Errors of the model are passed on, and so is Ctrl-C.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_wine
+    >>> from sklearn.tree import DecisionTreeClassifier
+    >>> from hybridus.protocol.folds import repeated_folds
+    >>> from hybridus.protocol.run import run_fold
+    >>> X, y = load_wine(return_X_y=True)
+    >>> fold = repeated_folds(y, n_splits=3)[0]
+    >>> result = run_fold(DecisionTreeClassifier(random_state=0), X, y, fold)
+    >>> round(result.scores["accuracy"], 3), result.decisions.shape
+    (0.867, (60, 3))
+    """
+    train, test = (np.asarray(part, dtype=np.intp) for part in fold)
+    return _run(model, X, y, train, test, scoring, *groups_for_fit(model, groups))
+
+
+def run_folds(
+    models: Mapping[str, Any],
+    X: Any,
+    y: Any,
+    folds: Sequence[Fold],
+    *,
+    scoring: Scoring = None,
+    groups: ArrayLike | None = None,
+    n_jobs: int | None = None,
+) -> Iterator[FoldResult]:
+    """`run_fold` of every model on every fold, in order, each as soon as it is done.
+
+    Parameters
+    ----------
+    models : dict of str to classifier or segmenter
+    X, y, scoring, groups
+        Those of `run_fold`.
+    folds : list of (train, test)
+        Arrays of positions; see `hybridus.protocol.folds`.
+    n_jobs : int or None, default=None
+        Folds fitted at the same time, by the backend of joblib that is set: processes by default,
+        with large arrays in memory that they share.
+
+    Returns
+    -------
+    iterator of FoldResult
+        All folds of one model after another, so that its network is built once. Nothing is fitted
+        before the first is asked for.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_wine
+    >>> from sklearn.naive_bayes import GaussianNB
+    >>> from hybridus.protocol.folds import repeated_folds
+    >>> from hybridus.protocol.run import run_folds
+    >>> X, y = load_wine(return_X_y=True)
+    >>> for result in run_folds({"bayes": GaussianNB()}, X, y, repeated_folds(y, n_splits=2)):
+    ...     print(result.model, result.fold, round(result.scores["accuracy"], 3))
+    bayes 0 0.955
+    bayes 1 0.978
+    """
+    # Asked here, where a warning reaches the user, and not in every process.
+    asked = {name: groups_for_fit(model, groups) for name, model in check_models(models).items()}
+    numbers = number_folds(folds)
+    parallel = Parallel(n_jobs=n_jobs, return_as="generator")
+    runs = parallel(
+        delayed(_run)(model, X, y, train, test, scoring, *asked[name], label=label)
+        for name, model in models.items()
+        for (train, test), label in zip(folds, _labels(name, numbers), strict=True)
+    )
+    labels = (label for name in models for label in _labels(name, numbers))
+    return (replace(result, **label) for label, result in zip(labels, runs, strict=True))
+
+
+def _labels(name: str, numbers: Sequence[tuple[int, int]]) -> list[dict[str, Any]]:
+    return [{"model": name, "repeat": repeat, "fold": fold} for repeat, fold in numbers]
+
+
+def _run(
+    model: Any,
+    X: Any,
+    y: Any,
+    train: NDArray[np.intp],
+    test: NDArray[np.intp],
+    scoring: Scoring,
+    routing: bool,
+    params: Mapping[str, Any],
+    label: Mapping[str, Any] | None = None,
+) -> FoldResult:
+    try:
+        return _fit_and_judge(clone(model), X, y, train, test, scoring, routing, params)
+    except Exception as error:
+        if label is not None:
+            error.add_note("model {model!r}, fold {fold} of repeat {repeat}".format(**label))
+        raise
+
+
+def _fit_and_judge(
+    model: Any,
+    X: Any,
+    y: Any,
+    train: NDArray[np.intp],
+    test: NDArray[np.intp],
+    scoring: Scoring,
+    routing: bool,
+    params: Mapping[str, Any],
+) -> FoldResult:
+    # Kernel matrices are cut in both directions.
+    X_train, y_train = _safe_split(model, X, y, train)
+    X_test, y_test = _safe_split(model, X, y, test, train)
+    segments = task_of({"": model}, y) == "segment"
+    scorer = scorer_for(model, scoring, default=LesionScores() if segments else CLASS_SCORES)
+    started = time.perf_counter()
+    with config_context(enable_metadata_routing=routing):
+        model.fit(
+            X_train,
+            y_train,
+            **{name: _safe_indexing(value, train) for name, value in params.items()},
+        )
+    fitted = time.perf_counter()
+    answers = _Answers(model, X_test)
+    scores = score_model(scorer, answers, X_test, y_test)
+    predictions = answers.predict(X_test)
+    decisions = _decisions(answers, X_test) if is_classifier(model) else None
+    return FoldResult(
+        train=train,
+        test=test,
+        scores=scores,
+        predictions=predictions,
+        decisions=decisions,
+        classes=None if decisions is None else model.classes_,
+        fit_seconds=fitted - started,
+        score_seconds=time.perf_counter() - fitted,
+        best_params=getattr(model, "best_params_", None),
+    )
+
+
+def _decisions(model: Any, X: Any) -> NDArray | None:
+    for method in ("predict_proba", "decision_function"):
+        # hasattr, since scikit-learn hides methods that the parameters rule out
+        if hasattr(model, method):
+            return getattr(model, method)(X)
+    return None
+
+
+class _Answers(FrozenEstimator):
+    """A fitted model that is asked once: the scores and the result share what it says of X."""
+
+    def __init__(self, estimator: Any, X: Any = None) -> None:
+        super().__init__(estimator)
+        self.X = X
+        self.said: dict[str, Any] = {}
+
+    def __getattr__(self, name: str) -> Any:
+        method = super().__getattr__(name)
+        if name not in ("predict", "predict_proba", "decision_function"):
+            return method
+
+        @functools.wraps(method)
+        def answer(X: Any, **params: Any) -> Any:
+            if X is not self.X or params:
+                return method(X, **params)
+            if name not in self.said:
+                self.said[name] = method(X)
+            return self.said[name]
+
+        return answer
