@@ -299,7 +299,8 @@ class FineTunedClassifier(ClassifierMixin, NetworkEstimator):
         Warns
         -----
         UserWarning
-            Where Ctrl-C ended training early: the best weights so far are kept.
+            Where Ctrl-C ended training early: the best weights so far are kept. In a search, a
+            comparison, an ensemble or a worker it ends all the work, as Ctrl-C does elsewhere.
         """
         images, labels, weights = self._check(X, y, sample_weight, reset=True)
         before = self.classes_ if self.warm_start and hasattr(self, "variables_") else None
@@ -327,7 +328,7 @@ class FineTunedClassifier(ClassifierMixin, NetworkEstimator):
                 learning_rate=self.learning_rate,
             )
             self._train(network, samples, held, seed, X=X, y=y, metadata=metadata)
-        self.__dict__.pop("_optimizer_values", None)
+        self.__dict__.pop("_optimizer_state", None)
         return self
 
     @all_or_nothing
@@ -342,7 +343,7 @@ class FineTunedClassifier(ClassifierMixin, NetworkEstimator):
         """Train for one epoch on these images alone, from where the last call left off.
 
         Nothing is held out; `learning_rate` is that of the estimator now, and the optimizer keeps
-        its state from call to call.
+        its state from call to call, so that it cannot be changed for another.
 
         Parameters
         ----------
@@ -367,6 +368,13 @@ class FineTunedClassifier(ClassifierMixin, NetworkEstimator):
                 f"y has the class {unknown.tolist()[0]!r}; the first call named "
                 f"{self.classes_.tolist()}"
             )
+        optimizer = json.dumps(self.optimizer, sort_keys=True)
+        before, state = getattr(self, "_optimizer_state", (optimizer, None))
+        if optimizer != before:
+            raise ValueError(
+                f"optimizer={self.optimizer!r}: the last partial_fit used {json.loads(before)!r}, "
+                "whose state means nothing to another; change it back, or call fit"
+            )
         codes = np.searchsorted(self.classes_, labels)
         counted = np.flatnonzero(weights > 0)
         done = 0 if first else self.n_iter_
@@ -376,13 +384,13 @@ class FineTunedClassifier(ClassifierMixin, NetworkEstimator):
                 self._new_head(network.shapes, seed) if first else self.variables_,
                 seed + done,
                 learning_rate=self.learning_rate,
-                optimizer_values=getattr(self, "_optimizer_values", None),
+                optimizer_values=state,
             )
             plan = replace(self._plan(), max_epochs=1, early_stopping=False, lr_schedule=None)
             outcome = train(network, samples, None, plan, np.random.default_rng([seed, done]))
             if outcome.interrupted:
                 raise KeyboardInterrupt
-            self._optimizer_values = network.optimizer_values()
+            self._optimizer_state = (optimizer, network.optimizer_values())
         for row in outcome.history:
             row["epoch"] = done + 1
         learned = self._learned(outcome)

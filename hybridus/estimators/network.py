@@ -22,6 +22,7 @@ from hybridus.inputs.images import Images, validate_images
 from hybridus.store.activations import most_bytes
 from hybridus.training.batches import PREDICTED_TOGETHER, Batches, subset
 from hybridus.training.held_out import split_validation
+from hybridus.training.interrupts import fitted_directly
 
 if TYPE_CHECKING:
     from hybridus.training.loop import HeldOut, Outcome, Plan, Samples, TrainableNetwork
@@ -213,6 +214,8 @@ class NetworkEstimator(CallbackSupportMixin, BaseEstimator):
             after_epoch=after_epoch,
         )
         if outcome.interrupted:
+            if not fitted_directly():
+                raise KeyboardInterrupt
             best = self.early_stopping and outcome.best_epoch
             warnings.warn(
                 f"training interrupted after {len(outcome.history)} of {self.max_epochs} epochs; "

@@ -6,6 +6,7 @@ gives them augmented, with the transforms that a mask must follow.
 
 import contextlib
 import itertools
+import math
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -61,11 +62,9 @@ class PixelBatches:
         self._images, self._size, self._resize = images, size, resize
         self._channels = channels
         self._augmentation = augmentation
-        fits = len(images) * size[0] * size[1] * 3 <= most_bytes()
         self._kept = None
-        if fits:
-            with contextlib.suppress(OSError):  # no room on the disk
-                self._kept = self._read_all()
+        with contextlib.suppress(OSError):  # no room on the disk
+            self._kept = self._read_all()
 
     def plain(self, rows: Sequence[int] | NDArray[np.intp]) -> NDArray[np.float32]:
         """Return pixels, float32 of shape (n, H, W, channels)."""
@@ -93,19 +92,32 @@ class PixelBatches:
         image = resize_image(self._images[i], self._size, resize=self._resize)
         return to_grey(image) if self._channels == 1 else image
 
-    def _read_all(self) -> NDArray:
-        """Read all images into one array, grey and 8 bit until an image is not."""
-        kept = scratch_array((len(self._images), *self._size, 1), np.uint8)
+    def _read_all(self) -> NDArray | None:
+        """Read all images into one array, grey and 8 bit until an image is not.
+
+        None where they would take more room than there is, however late that shows.
+        """
+        kept = self._room(1, np.dtype(np.uint8))
+        if kept is None:
+            return None
         read = map_ahead(self._read, range(len(self._images)), n_threads=n_threads())
         for i, image in enumerate(read):
             channels = 3 if image.ndim == 3 else kept.shape[-1]
             dtype = np.result_type(kept.dtype, image.dtype)
             if channels > kept.shape[-1] or dtype != kept.dtype:
-                wider = scratch_array((*kept.shape[:-1], channels), dtype)
+                wider = self._room(channels, dtype)
+                if wider is None:
+                    return None
                 wider[:i] = kept[:i]
                 kept = wider
             kept[i] = image if image.ndim == 3 else image[..., np.newaxis]
         return kept
+
+    def _room(self, channels: int, dtype: np.dtype) -> NDArray | None:
+        shape = (len(self._images), *self._size, channels)
+        if math.prod(shape) * dtype.itemsize > most_bytes():
+            return None
+        return scratch_array(shape, dtype)
 
 
 class ActivationBatches:

@@ -183,9 +183,17 @@ class TrainableNetwork:
         learning_rate : float
         optimizer_values : list of array, optional
             State to go on with; by default that of a new optimizer.
+
+        Raises
+        ------
+        ValueError
+            For values or a state that are not of this network.
         """
         self.assign(values)
         state = self._initial_optimizer if optimizer_values is None else optimizer_values
+        expected = [tuple(variable.shape) for variable in self.optimizer.variables]
+        if [value.shape for value in state] != expected:
+            raise ValueError(f"the state of the optimizer {_OF_ANOTHER}")
         for variable, value in zip(self.optimizer.variables, state, strict=True):
             variable.assign(value)
         self.optimizer.learning_rate = learning_rate

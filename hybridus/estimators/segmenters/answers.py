@@ -14,7 +14,8 @@ from sklearn.utils.validation import check_is_fitted
 
 from hybridus._environment import n_threads
 from hybridus._sklearn import _check_sample_weight
-from hybridus.inputs.images import Images, validate_images
+from hybridus.encoders.frozen import resolve_size
+from hybridus.inputs.images import Images, as_images, validate_images
 from hybridus.inputs.masks import Masks, as_masks, check_pair, resize_mask, restore_mask
 from hybridus.inputs.resizing import Resize, map_ahead, resize_image
 from hybridus.metrics import dice
@@ -102,10 +103,12 @@ class SegmenterMixin:
         Returns
         -------
         array of shape (n_samples, H, W, 1), float32
-            At the size of the images, or of the network with ``output_size="network"``. Where
-            images differ in size, a 1-D object array of arrays (H, W, 1).
+            At the size of the images, or of the network with ``output_size="network"``. Images that
+            come one by one (paths, or the items of a list or an object array) may differ in size:
+            for them a 1-D object array of arrays (H, W, 1), even where their sizes are equal, so
+            that the answers of all folds have one form.
         """
-        return _stacked(self._restored(X))
+        return self._joined(X, self._restored(X))
 
     def predict(self, X: Any) -> NDArray:
         """Lesion masks: 1 where the probability is above `threshold_`, cleaned by `postprocess`.
@@ -120,10 +123,11 @@ class SegmenterMixin:
         array of shape (n_samples, H, W, 1), uint8
             Of the form that `predict_proba` gives.
         """
-        return _stacked(
+        masks = (
             self._cleaned(probabilities[..., 0] > self.threshold_)[..., np.newaxis]
             for probabilities in self._restored(X)
         )
+        return self._joined(X, masks)
 
     def score(self, X: Any, y: Any, sample_weight: ArrayLike | None = None) -> float:
         """Mean Dice coefficient of the predicted masks.
@@ -168,6 +172,12 @@ class SegmenterMixin:
                 height, width = (images.shape or images[i].shape)[:2]
                 probabilities = restore_mask(probabilities, (height, width), resize=self.resize_)
             yield probabilities[..., np.newaxis]
+
+    def _joined(self, X: Any, parts: Iterator[NDArray]) -> NDArray:
+        """Join what is said of each image, in a form that depends on that of X alone."""
+        if self.output_size == "network" or not _come_one_by_one(X):
+            return np.stack(list(parts))
+        return _boxed(parts)
 
     def _cleaned(self, mask: NDArray[np.bool_]) -> NDArray[np.uint8]:
         cleaned = mask if self.postprocess is None else self.postprocess(mask)
@@ -235,15 +245,35 @@ def check_aspect(image_size: tuple[int, int], mask_size: tuple[int, int], resize
         )
 
 
-def _stacked(parts: Iterable[NDArray]) -> NDArray:
-    """One array where all parts have one shape, else an array of objects."""
+def _come_one_by_one(X: Any) -> bool:
+    """Whether images are paths or items of a list, which may differ in size."""
+    if hasattr(X, "ndim"):
+        return X.ndim == 1 or as_images(X).paths is not None  # a DataFrame of one column of paths
+    images = as_images(X)
+    nested = isinstance(X, list | tuple) and isinstance(X[0], list | tuple)
+    return not (images.flattened or nested)
+
+
+def _boxed(parts: Iterable[NDArray]) -> NDArray[np.object_]:
     parts = list(parts)
-    if len({part.shape for part in parts}) == 1:
-        return np.stack(parts)
-    listed = np.empty(len(parts), dtype=object)
+    boxed = np.empty(len(parts), dtype=object)
     for i, part in enumerate(parts):
-        listed[i] = part
-    return listed
+        boxed[i] = part
+    return boxed
+
+
+def resolve_mask_size(given: Any, name: str) -> tuple[int, int]:
+    """Read a number of pixels, or (height, width), of the masks that a segmenter gives.
+
+    Raises
+    ------
+    ValueError
+        For anything else, and for a single pixel, which shows no outline.
+    """
+    size = resolve_size(given, name)
+    if min(size) < 2:
+        raise ValueError(f"{name}={given!r}: expected masks of 2 pixels or more a side")
+    return size
 
 
 def resized_targets(

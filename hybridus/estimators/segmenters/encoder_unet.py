@@ -9,11 +9,15 @@ from numpy.typing import NDArray
 
 from hybridus._sklearn import Interval, Options, StrOptions
 from hybridus.encoders.engine import EngineChoice, choose_engine
-from hybridus.encoders.frozen import freeze, resolve_size
+from hybridus.encoders.frozen import freeze
 from hybridus.encoders.registry import EncoderSpec
 from hybridus.encoders.weights import draw_variables
 from hybridus.estimators.network import stored_bytes
-from hybridus.estimators.segmenters.answers import Postprocessing, check_aspect
+from hybridus.estimators.segmenters.answers import (
+    Postprocessing,
+    check_aspect,
+    resolve_mask_size,
+)
 from hybridus.estimators.segmenters.network import COMMON_CONSTRAINTS, NetworkSegmenter
 from hybridus.inputs.augmentation import Augmentation
 from hybridus.inputs.images import Images
@@ -189,7 +193,7 @@ class EncoderUNetSegmenter(NetworkSegmenter):
                 f"decoder_filters={filters!r}: expected one or more numbers of filters, each 1 or "
                 "more"
             )
-        self.mask_size_ = resolve_size(self.mask_size, "mask_size")
+        self.mask_size_ = resolve_mask_size(self.mask_size, "mask_size")
         self.frozen_ = freeze(
             self.encoder,
             weights=self.weights,

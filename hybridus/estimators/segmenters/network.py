@@ -11,7 +11,6 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from hybridus._sklearn import Interval, StrOptions, _check_sample_weight, _fit_context
-from hybridus.encoders.frozen import resolve_size
 from hybridus.encoders.weights import draw_variables
 from hybridus.estimators.fitting import all_or_nothing
 from hybridus.estimators.network import NetworkEstimator, plain_batches
@@ -21,6 +20,7 @@ from hybridus.estimators.segmenters.answers import (
     best_threshold,
     mirrored,
     resized_targets,
+    resolve_mask_size,
 )
 from hybridus.inputs.augmentation import Augmentation
 from hybridus.inputs.images import Images, validate_images
@@ -191,7 +191,7 @@ class GreySegmenter(NetworkSegmenter):
     """Base of segmenters that see grey pixels and are trained from scratch."""
 
     def _settle(self) -> None:
-        self.mask_size_ = resolve_size(self.image_size)
+        self.mask_size_ = resolve_mask_size(self.image_size, "image_size")
 
     @property
     def _input_size(self) -> tuple[int, int]:

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Literal, cast
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from sklearn.base import BaseEstimator, clone
+from sklearn.base import BaseEstimator, clone, is_classifier
 from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -18,7 +18,7 @@ from sklearn.utils.validation import has_fit_parameter
 from hybridus._environment import n_threads
 from hybridus._sklearn import HasMethods, Interval, StrOptions, _check_sample_weight, _fit_context
 from hybridus.encoders.engine import choose_engine
-from hybridus.encoders.frozen import FrozenEncoder, freeze, resolve_size
+from hybridus.encoders.frozen import FrozenEncoder, freeze
 from hybridus.encoders.registry import EncoderSpec
 from hybridus.estimators.fitting import all_or_nothing
 from hybridus.estimators.segmenters.answers import (
@@ -27,6 +27,7 @@ from hybridus.estimators.segmenters.answers import (
     best_threshold,
     check_aspect,
     resized_targets,
+    resolve_mask_size,
 )
 from hybridus.inputs.images import Images, validate_images
 from hybridus.inputs.masks import as_masks
@@ -55,7 +56,8 @@ class PixelSegmenter(SegmenterMixin, BaseEstimator):
         behind a `StandardScaler`.
     features : {"basic", "deep", "both"}, default="both"
     sigma_max : float, default=16.0
-        Largest scale of the basic features, in pixels of `mask_size`; from 1 on scales double.
+        Largest scale of the basic features, in pixels of `mask_size`, up to 256; from 1 on scales
+        double.
     encoder, weights
         Of the deep features; see `EncoderUNetSegmenter`. The default is "mobilenet_v2".
     layers : "multi" or list of str, default="multi"
@@ -100,7 +102,7 @@ class PixelSegmenter(SegmenterMixin, BaseEstimator):
     _parameter_constraints: ClassVar[dict] = {
         "estimator": [HasMethods(["fit", "predict_proba"]), None],
         "features": [StrOptions({"basic", "deep", "both"})],
-        "sigma_max": [Interval(Real, 1, None, closed="left")],
+        "sigma_max": [Interval(Real, 1, 256, closed="both")],
         "encoder": [str, EncoderSpec],
         "weights": [str, os.PathLike],
         "layers": [StrOptions({"multi"}), list, tuple],
@@ -269,7 +271,12 @@ class PixelSegmenter(SegmenterMixin, BaseEstimator):
 
     def _settle(self) -> None:
         """Resolve sizes and what of an encoder is needed, before pixels are drawn."""
-        self.mask_size_ = resolve_size(self.mask_size, "mask_size")
+        if not is_classifier(self._estimator):
+            raise ValueError(
+                f"estimator={self.estimator!r}: expected a classifier of rows of numbers, such as "
+                "LogisticRegression(); a segmenter stands for itself"
+            )
+        self.mask_size_ = resolve_mask_size(self.mask_size, "mask_size")
         self.resize_ = self.resize
         self.frozen_ = None if self.features == "basic" else self._freeze()
         self._sigma_max = None if self.features == "deep" else float(self.sigma_max)
