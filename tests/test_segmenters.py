@@ -713,7 +713,7 @@ class TestForms:
             Image.fromarray(255 * y[i].astype(np.uint8)).save(masks[i])
         from_files, from_arrays = small_unet().fit(images, masks), small_unet().fit(X, y)
         same_variables(from_files, from_arrays)
-        predicted = from_files.predict(images)
+        predicted = np.stack(from_files.predict(images))  # one by one, as files come
         assert predicted.shape == (12, 32, 32, 1)
         assert predicted.dtype == np.uint8
         np.testing.assert_array_equal(predicted, from_arrays.predict(X))
