@@ -259,14 +259,18 @@ class TestBoundaries:
         assert normalized_surface_dice(true, moved, spacing=0.1, tolerance=0.299) == 0
 
     def test_a_missing_outline_is_left_out_or_costs_the_diagonal(self, with_normals):
-        each = hausdorff_95(*with_normals, average=None)
+        each = hausdorff_95(*with_normals, missing="nan", average=None)
         assert np.isnan(each).tolist() == [False, True, False, True, True, False]
-        assert hausdorff_95(*with_normals) == pytest.approx(np.mean(each[[0, 2, 5]]))
-        full = hausdorff_95(*with_normals, missing="diagonal", spacing=(0.3, 0.4), average=None)
+        found = hausdorff_95(*with_normals, missing="nan")
+        assert found == pytest.approx(np.mean(each[[0, 2, 5]]))
+        full = hausdorff_95(*with_normals, spacing=(0.3, 0.4), average=None)
         np.testing.assert_allclose(full[[1, 3, 4]], [24 * 0.5, 0, 24 * 0.5])
+        np.testing.assert_array_equal(
+            segmentation_report(*with_normals, spacing=(0.3, 0.4))["hausdorff_95"], full
+        )
         true, pred = with_normals
         with pytest.warns(UndefinedMetricWarning):
-            assert np.isnan(hausdorff_95(true[3:5], pred[3:5]))
+            assert np.isnan(hausdorff_95(true[3:5], pred[3:5], missing="nan"))
 
     def test_spacing_may_differ_from_image_to_image(self, lesions):
         plain = hausdorff_95(*lesions, average=None)
@@ -361,10 +365,10 @@ class TestReport:
         pd.testing.assert_frame_equal(report, expected)
 
     def test_passes_its_choices_on(self, with_normals):
-        report = segmentation_report(*with_normals, empty="nan", missing="diagonal")
+        report = segmentation_report(*with_normals, empty="nan", missing="nan")
         assert report["dice"].isna().tolist() == [False, False, False, True, False, False]
         assert report["dice"].mean() == dice(*with_normals, empty="nan")
-        assert report["hausdorff_95"].mean() == hausdorff_95(*with_normals, missing="diagonal")
+        assert report["hausdorff_95"].mean() == hausdorff_95(*with_normals, missing="nan")
 
     def test_real_masks_of_busi(self, busi_folder):
         busi = load_busi(busi_folder)
@@ -377,7 +381,7 @@ class TestReport:
         assert (report["n_true"] == 0).tolist() == normal.tolist()
         assert report["dice"].between(0.5, 1).all()
         assert (report.loc[normal, ["dice", "nsd"]] == 1).all(axis=None)
-        assert report["hausdorff_95"].isna().tolist() == normal.tolist()
+        assert (report["hausdorff_95"] == 0).tolist() == normal.tolist()
         # A lesion at the right edge comes in at the left one.
         inside = np.array([not normal[i] and not m[:, -2:].any() for i, m in enumerate(masks)])
         assert inside.sum() >= 40

@@ -159,7 +159,7 @@ def segmentation_report(
     masks_pred: Any,
     *,
     empty: Empty = "one",
-    missing: Missing = "nan",
+    missing: Missing = "diagonal",
     spacing: float | ArrayLike = 1.0,
     tolerance: float = 2.0,
     min_iou: float = 0.0,
@@ -172,7 +172,7 @@ def segmentation_report(
         In any form that `hybridus.inputs.masks.as_masks` reads, one pair per image.
     empty : {"one", "zero", "nan"}, default="one"
         What an image with neither lesion nor prediction counts; see `dice`.
-    missing : {"nan", "diagonal"}, default="nan"
+    missing : {"diagonal", "nan"}, default="diagonal"
         What a missing outline counts; see `hausdorff_95`.
     spacing : float, (row, column) or array-like of shape (n, 1) or (n, 2), default=1.0
         Height and width of a pixel, usually in mm.
@@ -203,8 +203,8 @@ def segmentation_report(
     >>> pred[0, :, :8], pred[1] = False, False
     >>> segmentation_report(true, pred)[["dice", "recall", "hausdorff_95", "n_detected"]].round(2)
        dice  recall  hausdorff_95  n_detected
-    0  0.67     0.5           4.0           1
-    1  0.00     0.0           NaN           0
+    0  0.67     0.5          4.00           1
+    1  0.00     0.0         22.63           0
     """
     import pandas as pd
 
@@ -288,8 +288,7 @@ def neg_hausdorff_95_scorer(
 ) -> float:
     """Mean `hausdorff_95` of a fitted segmenter, negated, so that higher is better.
 
-    Parameters are those of `dice_scorer` and `hausdorff_95`. A missing outline counts the diagonal
-    of the image here: otherwise a search would favour models that predict nothing in doubt.
+    Parameters are those of `dice_scorer` and `hausdorff_95`.
     """
     return -float(hausdorff_95(masks, estimator.predict(X), spacing=spacing, missing=missing))
 

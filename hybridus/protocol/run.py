@@ -15,10 +15,9 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn import config_context
 from sklearn.base import clone, is_classifier
 from sklearn.frozen import FrozenEstimator
-from sklearn.utils import _safe_indexing
-from sklearn.utils.metaestimators import _safe_split
 from sklearn.utils.parallel import Parallel, delayed
 
+from hybridus._sklearn import _safe_indexing, _safe_split
 from hybridus.protocol.folds import Fold, number_folds
 from hybridus.protocol.routing import groups_for_fit
 from hybridus.protocol.scoring import (

@@ -131,7 +131,7 @@ class LesionScores:
             has_lesion.append(true.any())
             truth.append(true if size is None else resize_mask(true, size))
             found.append(pred if size is None else resize_mask(pred, size))
-        report = segmentation_report(truth, found, missing="diagonal")
+        report = segmentation_report(truth, found)
         # A lesion that is lost at this size is none to find, and its image no normal one.
         shown = report["n_true"] > 0
         judged = _Judged(report[shown], report[~np.array(has_lesion)], report)
