@@ -129,7 +129,7 @@ def test_folds_without_groups_are_stratified_and_silent(wine, groups):
         ([0] * 9 + [1] * 2, None, "class 1 has only 2 samples, fewer than the 3 folds"),
         ([0, 1] * 6, [0, 1, None] * 4, r"groups\[2\] is missing \(None\)"),
         ([0, 1] * 6, ["a", "b", float("nan")] * 4, r"groups\[2\] is missing \(nan\)"),
-        ([0, 1] * 6, [0, 1], r"groups has shape \(2,\), y \(12,\)"),
+        ([0, 1] * 6, [0, 1], r"groups has shape \(2,\): expected \(12,\)"),
         ([0, 1] * 6, "none", r"groups='none'.*'independent'"),
         ([[0, 1]] * 6, None, r"y has shape \(6, 2\)"),
     ],

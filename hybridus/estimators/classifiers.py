@@ -13,7 +13,6 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import ClassifierMixin
 from sklearn.utils import check_consistent_length, compute_class_weight
-from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted
 
 from hybridus._sklearn import (
@@ -21,7 +20,6 @@ from hybridus._sklearn import (
     StrOptions,
     _check_partial_fit_first_call,
     _check_sample_weight,
-    _check_y,
     _fit_context,
 )
 from hybridus.encoders.engine import EngineChoice, choose_engine
@@ -32,6 +30,7 @@ from hybridus.estimators.fitting import all_or_nothing
 from hybridus.estimators.network import NetworkEstimator, plain_batches, stored_bytes
 from hybridus.inputs.augmentation import Augmentation
 from hybridus.inputs.images import Images, validate_images
+from hybridus.inputs.labels import check_labels
 from hybridus.inputs.resizing import Resize
 from hybridus.training.batches import open_batches
 
@@ -438,10 +437,7 @@ class FineTunedClassifier(ClassifierMixin, NetworkEstimator):
         self, X: Any, y: Any, sample_weight: Any, *, reset: bool
     ) -> tuple[Images, NDArray, NDArray[np.float64]]:
         images = validate_images(self, X, reset=reset, image_shape=self.image_shape)
-        if y is None:
-            raise ValueError("requires y to be passed, but the target y is None")
-        labels = _check_y(y, estimator=self)
-        check_classification_targets(labels)
+        labels = check_labels(y)
         check_consistent_length(range(len(images)), labels)
         weights = _check_sample_weight(
             sample_weight, labels, dtype=np.float64, ensure_non_negative=True

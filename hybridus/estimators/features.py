@@ -20,6 +20,7 @@ from hybridus.encoders.frozen import FrozenEncoder, Pooling, freeze
 from hybridus.encoders.registry import EncoderSpec
 from hybridus.estimators.fitting import all_or_nothing
 from hybridus.inputs.images import Images, content_key, validate_images
+from hybridus.inputs.labels import check_any_labels
 from hybridus.inputs.resizing import Resize, map_ahead, resize_image, widen
 from hybridus.store.rows import FeatureStore, FileStamp
 
@@ -158,6 +159,7 @@ class DeepFeatureExtractor(TransformerMixin, BaseEstimator):
         X : images
             See `hybridus.inputs.images.as_images`. Files are not read yet.
         y : ignored
+            But for labels of which some are missing or of another kind than the rest.
 
         Returns
         -------
@@ -166,11 +168,13 @@ class DeepFeatureExtractor(TransformerMixin, BaseEstimator):
         Raises
         ------
         ValueError
-            For images on a wrong scale or of a wrong shape, an unknown encoder or layer.
+            For images on a wrong scale or of a wrong shape, an unknown encoder or layer, and labels
+            that the classifier behind it would take for others.
         WeightsNotFoundError
             Where the weights cannot be had.
         """
         validate_images(self, X, reset=True, image_shape=self.image_shape)
+        check_any_labels(y)
         self.frozen_ = freeze(
             self.encoder,
             weights=self.weights,

@@ -15,9 +15,10 @@ import pandas as pd
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, clone
 from sklearn.callback import CallbackSupportMixin
-from sklearn.utils import check_consistent_length, check_random_state
+from sklearn.utils import check_random_state
 
 from hybridus.inputs.augmentation import Augmentation, resolve_augmentation
+from hybridus.inputs.groups import group_names
 from hybridus.inputs.images import Images, validate_images
 from hybridus.store.activations import most_bytes
 from hybridus.training.batches import PREDICTED_TOGETHER, Batches, subset
@@ -92,12 +93,15 @@ class NetworkEstimator(CallbackSupportMixin, BaseEstimator):
         self, strata: NDArray[np.intp], counted: NDArray[np.intp], groups: Any, seed: int
     ) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
         """Divide the samples that count into those trained on and those held out."""
-        if groups is not None:
-            check_consistent_length(strata, groups)
-            groups = np.asarray(groups)[counted]
+        names = group_names(groups, len(strata))
         if self.validation_fraction is None:
             return counted, counted[:0]
-        train, held_out = split_validation(strata[counted], groups, self.validation_fraction, seed)
+        train, held_out = split_validation(
+            strata[counted],
+            None if names is None else names[counted],
+            self.validation_fraction,
+            seed,
+        )
         return counted[train], counted[held_out]
 
     def _plan(self) -> "Plan":

@@ -6,12 +6,13 @@ A sample without a group is an error everywhere: samples whose groups are missin
 from __future__ import annotations
 
 import numpy as np
-import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
+from hybridus.inputs.columns import check_column
 
-def check_groups(groups: ArrayLike | str | None, n_samples: int) -> NDArray[np.intp] | None:
-    """Give each group a number, in the order of their names.
+
+def group_names(groups: ArrayLike | str | None, n_samples: int) -> NDArray | None:
+    """Return the name of the group of each sample, none of them missing.
 
     Parameters
     ----------
@@ -21,13 +22,37 @@ def check_groups(groups: ArrayLike | str | None, n_samples: int) -> NDArray[np.i
 
     Returns
     -------
-    array of shape (n_samples,), int, or None
-        From 0; None where each sample is its own group ("independent"), or nothing is known (None).
+    array of shape (n_samples,) or None
+        None where each sample is its own group ("independent"), or nothing is known (None).
 
     Raises
     ------
     ValueError
-        Where a group is missing (None, NaN, NaT, pandas.NA), or there is not one for each sample.
+        Where a group is missing (None, NaN, NaT, pandas.NA, or one of them as text), there is not
+        one for each sample, or numbers stand beside texts (1 and "1" may be one group or two).
+    """
+    if groups is None or (isinstance(groups, str) and groups == "independent"):
+        return None
+    wanted = f"expected ({n_samples},), a group for each sample, or 'independent'"
+    if isinstance(groups, str):
+        raise ValueError(f"groups={groups!r}: {wanted}")
+    if np.shape(groups) != (n_samples,):
+        raise ValueError(f"groups has shape {np.shape(groups)}: {wanted}")
+    return check_column(
+        groups,
+        "groups",
+        "a sample without duplicates is a group of its own and needs a name of its own",
+    )
+
+
+def check_groups(groups: ArrayLike | str | None, n_samples: int) -> NDArray[np.intp] | None:
+    """Give each group a number from 0, in the order of their names.
+
+    Parameters and errors are those of `group_names`.
+
+    Returns
+    -------
+    array of shape (n_samples,), int, or None
 
     Examples
     --------
@@ -35,19 +60,7 @@ def check_groups(groups: ArrayLike | str | None, n_samples: int) -> NDArray[np.i
     >>> check_groups(["scan b", "scan a", "scan b"], 3)
     array([1, 0, 1])
     """
-    if groups is None or (isinstance(groups, str) and groups == "independent"):
+    names = group_names(groups, n_samples)
+    if names is None:
         return None
-    names = np.asarray(groups, dtype=object)  # as objects: a NaN among texts stays one
-    if names.shape != (n_samples,):
-        given = f"={groups!r}" if isinstance(groups, str) else f" has shape {names.shape}"
-        raise ValueError(
-            f"groups{given}, y ({n_samples},): expected a group for each sample or 'independent'"
-        )
-    codes, _ = pd.factorize(names, sort=True)
-    if n_samples and codes.min() < 0:
-        missing = int(codes.argmin())
-        raise ValueError(
-            f"groups[{missing}] is missing ({names[missing]!s}): a sample without duplicates is a "
-            "group of its own and needs a name of its own"
-        )
-    return codes
+    return np.unique(names, return_inverse=True)[1].astype(np.intp)

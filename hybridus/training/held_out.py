@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
-from sklearn.utils import check_consistent_length
+
+from hybridus.inputs.groups import group_names
 
 Indices = NDArray[np.intp]
 
@@ -40,10 +41,12 @@ def split_validation(
     way_out = "validation_fraction=None trains on all samples, without validation"
     if n_samples < 2:
         raise ValueError(f"n_samples = {n_samples}: nothing to hold out for validation; {way_out}")
+    names = group_names(groups, n_samples)
     codes, given = np.arange(n_samples), None
-    if groups is not None:
-        check_consistent_length(strata, groups)
-        codes = given = np.unique(np.asarray(groups).astype(str), return_inverse=True)[1]
+    if names is not None:
+        # In the order of their text, so that numbers and the same numbers as text are held out
+        # alike.
+        codes = given = np.unique(names.astype(str), return_inverse=True)[1]
     n_groups, most_of_a_class = int(codes.max()) + 1, int(np.bincount(strata).max())
     n_folds = min(max(2, round(1 / fraction)), n_groups, most_of_a_class)
     if n_folds < 2:
@@ -52,7 +55,7 @@ def split_validation(
             + ("only one group" if n_groups < 2 else "no class has two samples")
             + f"; {way_out}"
         )
-    splitter = StratifiedKFold if groups is None else StratifiedGroupKFold
+    splitter = StratifiedKFold if names is None else StratifiedGroupKFold
     folds = splitter(n_folds, shuffle=True, random_state=seed)
     with warnings.catch_warnings():
         # A class with fewer samples than folds is in some of them only, which will do.

@@ -12,7 +12,7 @@ from sklearn.base import BaseEstimator, clone, is_classifier
 from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
-from sklearn.utils import check_consistent_length, check_random_state
+from sklearn.utils import check_random_state
 from sklearn.utils.validation import has_fit_parameter
 
 from hybridus._environment import n_threads
@@ -29,6 +29,7 @@ from hybridus.estimators.segmenters.answers import (
     resized_targets,
     resolve_mask_size,
 )
+from hybridus.inputs.groups import group_names
 from hybridus.inputs.images import Images, validate_images
 from hybridus.inputs.masks import as_masks
 from hybridus.inputs.resizing import Resize, map_ahead, resize_image
@@ -200,8 +201,7 @@ class PixelSegmenter(SegmenterMixin, BaseEstimator):
         weights = _check_sample_weight(
             sample_weight, np.zeros(len(images)), dtype=np.float64, ensure_non_negative=True
         )
-        if groups is not None:
-            check_consistent_length(weights, groups)
+        names = group_names(groups, len(images))
         if sample_weight is not None and not has_fit_parameter(self._estimator, "sample_weight"):
             raise ValueError(
                 f"{type(self._estimator).__name__} takes no sample_weight; choose another "
@@ -215,7 +215,7 @@ class PixelSegmenter(SegmenterMixin, BaseEstimator):
         train = counted = np.flatnonzero(weights)
         if self.threshold == "auto":
             has_lesion = np.array([targets[i].any() for i in counted], dtype=np.intp)
-            given = None if groups is None else np.asarray(groups)[counted]
+            given = None if names is None else names[counted]
             parts = split_validation(has_lesion, given, self.validation_fraction, seed)
             train, held_out = counted[parts[0]], counted[parts[1]]
         rng = np.random.default_rng(seed)
