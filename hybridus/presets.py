@@ -77,6 +77,8 @@ class Preset:
         if self.members:
             return max(one.input_size(image_size) for one in self.members)
         size = image_size or self.parameters.get(self._sized_by)
+        if size is None and not self.encoders:
+            size = getattr(self.build(), self._sized_by)  # the default of the estimator
         if size is not None:
             return (size, size)
         from hybridus.encoders.registry import get_encoder

@@ -20,7 +20,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
 )
-app.command()(compare.compare)
+app.command(help=compare.HELP)(compare.compare)
 app.command()(models.models)
 app.add_typer(cache.app, name="cache", no_args_is_help=True)
 

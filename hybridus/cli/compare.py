@@ -1,20 +1,28 @@
-"""``hybridus compare``: its options, which of them a task takes, and the way to that task."""
+"""The command ``hybridus compare``: from presets and images to table, folds, pictures and a model.
+
+One way for both tasks: presets, estimators, what can fail at once, folds, comparison, and the best
+fitted on all. Only light modules are imported at the top: help and mistyped options answer at once.
+"""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from hybridus.cli import data as reading
-from hybridus.cli import recipes, recipes_segment
-from hybridus.cli.classify import classify
-from hybridus.cli.console import tell, user_errors
-from hybridus.cli.results import Settings
-from hybridus.cli.segment import segment
+from hybridus.cli import results, tables
+from hybridus.cli.console import tell, told_warnings, user_errors
+from hybridus.presets import PRESETS, Preset
+
+if TYPE_CHECKING:
+    from hybridus.cli.data import Data
+    from hybridus.protocol.run import FoldResult
 
 PHANTOM_INPUT = 96  # pixels; the encoders' own 224 would take five times as long
 
@@ -30,7 +38,42 @@ class Protocol(StrEnum):
     """How models are scored."""
 
     honest = "honest"
-    report = "report"
+    leaky = "leaky"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the user asked for."""
+
+    task: Task
+    presets: list[Preset]
+    folds: int
+    repeats: int
+    seed: int
+    weights: str
+    image_size: int | None
+    cache: bool
+    n_jobs: int
+    leaky: bool
+    out: Path
+
+    @property
+    def table_file(self) -> Path:
+        """Where the table lies."""
+        return self.out / f"{self._noun}.csv"
+
+    @property
+    def folds_file(self) -> Path:
+        """Where the finished folds lie."""
+        return self.out / f"{self._noun}_folds.csv"
+
+    def overlay_file(self, model: str) -> Path:
+        """Where the masks of a model are drawn."""
+        return self.out / f"{self._noun}_{model}.png"
+
+    @property
+    def _noun(self) -> str:
+        return {Task.classify: "classification", Task.segment: "segmentation"}[self.task]
 
 
 def compare(
@@ -41,12 +84,18 @@ def compare(
             show_default=False,
         ),
     ] = None,
-    task: Annotated[Task, typer.Option(help="What to compare the models at.")] = Task.classify,
+    task: Annotated[
+        Task | None,
+        typer.Option(
+            help="What to compare the models at.",
+            show_default="that of the models named, else classify",
+        ),
+    ] = None,
     models: Annotated[
         list[str] | None,
         typer.Option(
-            help="Models by name, by commas or repeated.",
-            show_default="without DATA the small ones, else all others but the slow",
+            help="Models by name (`hybridus models`), by commas or repeated.",
+            show_default="see above",
         ),
     ] = None,
     folds: Annotated[int, typer.Option(min=2, help="Outer folds.")] = 5,
@@ -54,9 +103,10 @@ def compare(
     protocol: Annotated[
         Protocol,
         typer.Option(
-            help="`report` scores each classifier a second time, as much published work does: "
+            help="`leaky` scores each classifier a second time, as much published work does: "
             "images are augmented first and split at random afterwards, once for each of "
-            "--repeats. It shows how inflated such figures are."
+            "--repeats, so copies of test images are trained on. It shows how inflated such "
+            "figures are."
         ),
     ] = Protocol.honest,
     curation: Annotated[
@@ -82,19 +132,17 @@ def compare(
         int | None,
         typer.Option(
             min=32,
-            help="Height and width of the network input in pixels; of a segmenter without a "
-            "network, of what it looks at. Fine-tuning takes three times as long at 224 as at 128: "
-            "with the first layers trained, an hour or more on two cores.",
-            show_default=f"each encoder's own, {recipes.FINE_TUNING['image_size']} for slow "
-            f"fine-tuned ones; {PHANTOM_INPUT} without DATA; each segmenter's own",
+            help="Height and width in pixels of what the models look at. Fine-tuning takes three "
+            "times as long at 224 as at 128.",
+            show_default="each model's own (`hybridus models`); classifiers without DATA "
+            f"{PHANTOM_INPUT}",
         ),
     ] = None,
     n_jobs: Annotated[
         int,
         typer.Option(
             help="Outer folds fitted at the same time, each in a process with its own networks; "
-            "pays for slow heads, since a network uses all cores by itself. -1: one for each core. "
-            "With `--protocol report`, random splits likewise. Not for segmenters."
+            "pays for slow heads, since a network uses all cores by itself. -1: one for each core."
         ),
     ] = 1,
     seed: Annotated[
@@ -119,78 +167,217 @@ def compare(
     ] = None,
     out: Annotated[Path, typer.Option(help="Folder for results.")] = Path("hybridus-results"),
 ) -> None:
-    """Compare frozen deep features with classical heads, fine-tuned networks, or segmenters.
-
-    All are scored on the same outer folds. A hybrid is a grid search over its head on inner folds,
-    fitted anew inside every outer fold; a fine-tuned network has fixed settings and holds out part
-    of what it is fitted on, to stop in time. Prints a table and writes OUT/classification.csv,
-    OUT/classification_folds.csv and the best model, refitted on all images, as
-    OUT/models/NAME.joblib. For research; not a medical device.
-
-    Hybrids: mobilenet_v2-svm, mobilenet_v2-mlp, vgg16-svm, vgg16-mlp, fusion-logreg (several
-    layers of three networks), mobilenet_v2_0.35-svm, mobilenet_v2_0.35-mlp,
-    mobilenet_v2_0.35-logreg.
-
-    Fine-tuned: mobilenet_v2-softmax-last and mobilenet_v2_0.35-softmax-last, of which the last 20
-    layers are trained, and, slow, with minutes for each fold, mobilenet_v2-softmax and
-    vgg16-softmax, of which the first 10 are.
-
-    `--task segment` finds lesions, and needs masks: those of BUSI. Dice, IoU and HD95 are those of
-    images with a lesion, beside the false positives on images without. Writes
-    OUT/segmentation.csv, OUT/segmentation_folds.csv (a row as soon as a fold is done), the best
-    model, and of each model's first fold the best, median and worst masks as
-    OUT/segmentation_NAME.png.
-
-    Segmenters: mobilenet_v2-unet and resnet50-unet (a decoder on a frozen encoder) and pixel-ann (a
-    multi-layer perceptron that judges each pixel), with minutes for each fold, and, slow, with
-    minutes to tens of minutes for each fold on two cores, unet and dncnn (24 filters a layer,
-    where its paper has 64), trained from scratch. Without DATA small ones: unet-small,
-    mobilenet_v2_0.35-unet, dncnn-small, pixel-ann-basic.
-    """
+    """Compare models: the command; `HELP` is what users read."""
     started = time.perf_counter()
-    segments = task is Task.segment
-    known = recipes_segment if segments else recipes
+    offline = data is None
     with user_errors():
-        chosen = recipes.choose(
-            models or (known.OFFLINE_MODELS if data is None else known.DEFAULT_MODELS),
-            known.RECIPES,
-        )
-        if segments:
-            _refuse_for_segmenters(n_jobs, protocol)
-            recipes_segment.refuse_idle_options(chosen, weights, cache)
-        elif lesions_only is not None:
-            raise ValueError("--lesions-only and --with-normals are for --task segment")
-        if n_jobs == 0:
-            raise ValueError("--n-jobs 0: expected 1 or more processes, or -1 for all cores")
-        if data is None and (curation or groups):
+        at, presets = choose(models, task, offline=offline)
+        _refuse_idle_options(at, presets, weights, cache, protocol, lesions_only)
+        if n_jobs == 0 or n_jobs < -1:
+            raise ValueError(
+                f"--n-jobs {n_jobs}: expected 1 or more processes, or -1 for all cores"
+            )
+        if offline and (curation or groups):
             raise ValueError("--curation and --groups describe real images: give their folder DATA")
-        if data is None:
-            n_phantoms = reading.N_PHANTOMS_TO_SEGMENT if segments else reading.N_PHANTOMS
-            dataset = reading.read_phantoms(n_phantoms, seed)
-        else:
-            dataset = reading.read_folder(data, curation, groups)
     settings = Settings(
-        models=chosen,
+        task=at,
+        presets=presets,
         folds=folds,
         repeats=repeats,
         seed=seed,
-        weights=weights or ("bundled" if data is None else "imagenet"),
-        image_size=image_size or (None if segments or data is not None else PHANTOM_INPUT),
+        weights=weights or ("bundled" if offline else "imagenet"),
+        image_size=image_size or (PHANTOM_INPUT if offline and at is Task.classify else None),
         cache=cache,
+        n_jobs=n_jobs,
+        leaky=protocol is Protocol.leaky,
         out=out,
     )
-    if segments:
-        segment(dataset, settings, lesions_only)
-    else:
-        classify(dataset, settings, n_jobs, also_reported=protocol is Protocol.report)
+    tables.tell_models(settings)
+    with user_errors():
+        scans = (
+            reading.read_phantoms(at, seed)
+            if data is None
+            else reading.read_folder(data, curation, groups)
+        )
+        if at is Task.segment:
+            scans = reading.choose_scans(scans, lesions_only)
+    tables.tell_data(scans)
+    with results.calm(), results.room_for_activations(n_jobs):
+        _compare(scans, settings)
     tell(f"Finished in {time.perf_counter() - started:.0f} s. Not a medical device.")
 
 
-def _refuse_for_segmenters(n_jobs: int, protocol: Protocol) -> None:
-    """Refuse what only classifiers are compared with."""
-    if n_jobs != 1:
+def _names(compared: str) -> str:
+    """Names of the presets that are compared under a condition, by task."""
+    of_task = {
+        task: [p.name for p in PRESETS.values() if (p.task, p.compared) == (task, compared)]
+        for task in Task
+    }
+    return "; ".join(f"to {task} {', '.join(names)}" for task, names in of_task.items())
+
+
+HELP = f"""Compare frozen deep features with classical heads, fine-tuned networks, or segmenters.
+
+All are scored on the same outer folds. A hybrid is a grid search over its head on inner folds,
+fitted anew inside every outer fold; a network has fixed settings and holds out part of what it is
+fitted on, to stop in time. Prints a table and writes OUT/classification.csv,
+OUT/classification_folds.csv (a row as soon as a fold is done) and the best model, refitted on all
+images, as OUT/models/NAME.joblib. For research; not a medical device.
+
+Segmenters need masks: those of BUSI. Dice, IoU and HD95 are those of images with a lesion, beside
+the false positives on images without. Writes OUT/segmentation.csv, OUT/segmentation_folds.csv, the
+best model, and of each model's first fold the best, median and worst masks as
+OUT/segmentation_NAME.png.
+
+Models compared on DATA unless others are named: {_names("scans")}.
+
+Without DATA: {_names("phantoms")}.
+
+Only where named, since they are slow or for comparison with what was reported: {_names("named")}.
+
+`hybridus models` says what each is.
+"""
+
+
+def choose(
+    named: list[str] | None, task: Task | None, *, offline: bool
+) -> tuple[Task, list[Preset]]:
+    """Find the presets named, or those that are compared where none is, and their task.
+
+    Raises
+    ------
+    ValueError
+        For a name that is not there, and for models of two tasks.
+    """
+    if not named:
+        at = task or Task.classify
+        where = "phantoms" if offline else "scans"
+        return at, [p for p in PRESETS.values() if (p.task, p.compared) == (at, where)]
+    names = list(dict.fromkeys(name.strip() for text in named for name in text.split(",")))
+    unknown = [name for name in names if name not in PRESETS]
+    if unknown:
+        known = [name for name, preset in PRESETS.items() if task in (None, preset.task)]
         raise ValueError(
-            f"--n-jobs {n_jobs}: segmenters are fitted one after another, since each uses all cores"
+            f"--models {', '.join(unknown) or repr('')}: no such model; choose of "
+            f"{', '.join(known)}"
         )
-    if protocol is not Protocol.honest:
+    presets = [PRESETS[name] for name in names]
+    at = task or Task(presets[0].task)
+    others = [preset.name for preset in presets if preset.task != at]
+    if others:
+        raise ValueError(
+            f"--models {', '.join(others)}: made to {PRESETS[others[0]].task}, where the task is "
+            f"to {at}; compare them in a run of their own"
+        )
+    return at, presets
+
+
+def _refuse_idle_options(
+    task: Task,
+    presets: list[Preset],
+    weights: str | None,
+    cache: bool,
+    protocol: Protocol,
+    lesions_only: bool | None,
+) -> None:
+    """Refuse what the task or none of the models has a use for."""
+    names = ", ".join(preset.name for preset in presets)
+    if task is Task.classify and lesions_only is not None:
+        raise ValueError("--lesions-only and --with-normals are for --task segment")
+    if task is Task.segment and protocol is not Protocol.honest:
         raise ValueError(f"--protocol {protocol}: for --task classify; segmenters are scored as is")
+    if weights is not None and not any(preset.encoders for preset in presets):
+        raise ValueError(f"--weights {weights}: no encoder in {names}")
+    if not cache and not any(preset.keeps_rows for preset in presets):
+        raise ValueError(f"--no-cache: {names} keep nothing that could be left out")
+
+
+def _compare(scans: Data, settings: Settings) -> None:
+    """Compare the models and leave table, folds, pictures and the best model behind."""
+    from hybridus.estimators.preflight import preflight
+    from hybridus.protocol.compare import Comparison, plan_comparison
+    from hybridus.protocol.scoring import LesionScores
+
+    segments = settings.task is Task.segment
+    target = scans.masks if segments else scans.target
+    models = {preset.name: _build(preset, settings, scans) for preset in settings.presets}
+    with user_errors():
+        plan = plan_comparison(
+            models,
+            scans.images,
+            target,
+            stratify=scans.target if segments else None,
+            # Where there are none, a warning of the command's own has said what that means.
+            groups="independent" if scans.groups is None else scans.groups,
+            scoring=LesionScores(tables.MASK_SIZE) if segments else None,
+            n_splits=settings.folds,
+            n_repeats=settings.repeats,
+            random_state=settings.seed,
+        )
+        for name, model in models.items():
+            with told_warnings(f"{name}: "):
+                preflight(model, scans.images)
+        digest = results.digest_of(scans, with_masks=segments)
+        results.make_folder(settings.out)
+
+    with results.keeping(settings) as keep:
+        found = keep("honest", plan.run(settings.n_jobs))
+        honest = Comparison([_drawn(result, scans, settings) for result in found]).table
+        leaky = None
+        if settings.leaky:
+            leaky = Comparison(keep("leaky", _leaky_results(scans, settings))).table
+            leaky = leaky.drop(columns=["behind_best", "p_value"])  # nobody should choose by them
+    results.write_table(honest, leaky, scans, digest, settings)
+    tables.print_table(honest, settings.task, settings.folds * settings.repeats)
+    if leaky is not None:
+        tables.print_both(honest, leaky, settings)
+
+    best = honest.index[0]
+    if PRESETS[best].search:
+        models[best].set_params(n_jobs=settings.n_jobs)
+    model_file = settings.out / "models" / f"{best}.joblib"
+    fitted = results.refit(models[best], scans.images, target, scans.groups, model_file)
+    tables.tell_best(honest, fitted, settings.task, len(scans.target))
+    overlay = {"overlay": settings.overlay_file(best)} if segments else {}
+    files = {"table": settings.table_file, "folds": settings.folds_file, **overlay}
+    results.tell_files(files | {"model": model_file})
+
+
+def _build(preset: Preset, settings: Settings, scans: Data | None) -> Any:
+    """Make the model of a preset; without scans, one that knows nothing of groups."""
+    return preset.build(
+        weights=settings.weights,
+        image_size=settings.image_size,
+        cache=settings.cache,
+        grouped=scans is not None and scans.groups is not None,
+        random_state=settings.seed,
+    )
+
+
+def _drawn(result: FoldResult, scans: Data, settings: Settings) -> FoldResult:
+    """Draw the masks of a model's first fold, and let go of all."""
+    if settings.task is Task.segment and result.repeat == result.fold == 0:
+        results.draw_masks(result, scans, settings)
+    return result.without_predictions()
+
+
+def _leaky_results(scans: Data, settings: Settings) -> Iterator[FoldResult]:
+    """Score the models on copies that were augmented before they were split, each at its size."""
+    import numpy as np
+
+    from hybridus.protocol.compare import plan_comparison
+    from hybridus.protocol.leaky import N_COPIES, augmented_copies, leaky_folds
+
+    folds = leaky_folds(scans.target, n_repeats=settings.repeats, random_state=settings.seed)
+    by_size: dict[tuple[int, int], list[Preset]] = {}
+    for preset in settings.presets:
+        by_size.setdefault(preset.input_size(settings.image_size), []).append(preset)
+    for size, presets in by_size.items():
+        plan = plan_comparison(
+            {preset.name: _build(preset, settings, None) for preset in presets},
+            augmented_copies(scans.images, image_size=size),
+            np.repeat(scans.target, N_COPIES),
+            groups="independent",
+            folds=folds,
+        )
+        yield from plan.run(settings.n_jobs)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -27,7 +28,8 @@ class Commands(TyperGroup):
             if hasattr(stream, "reconfigure"):
                 stream.reconfigure(errors="backslashreplace")
         try:
-            return super().invoke(ctx)
+            with told_warnings():
+                return super().invoke(ctx)
         except KeyboardInterrupt:
             NOTES.print("[bold red]stopped[/] by Ctrl-C; what was finished is kept")
             raise typer.Exit(INTERRUPTED) from None
@@ -41,6 +43,15 @@ def tell(text: str) -> None:
 def warn(text: str) -> None:
     """Print a warning: the work goes on, but the reader should know."""
     NOTES.print(f"[yellow]warning:[/] {escape(text)}", soft_wrap=not NOTES.is_terminal)
+
+
+@contextmanager
+def told_warnings(of: str = "") -> Iterator[None]:
+    """Print warnings as `warn` does, each once, with what they are of in front."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("default", UserWarning)
+        warnings.showwarning = lambda message, *_, **__: warn(f"{of}{message}")
+        yield
 
 
 @contextmanager

@@ -1,8 +1,7 @@
-"""What the command line reads: real scans with what is known of their duplicates, or phantoms."""
+"""Data of a command: real scans with what is known of their duplicates, or phantoms."""
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,8 +11,8 @@ from hybridus.cli.console import warn
 if TYPE_CHECKING:
     import numpy as np
 
-N_PHANTOMS = 240
-N_PHANTOMS_TO_SEGMENT = 120  # networks trained from scratch are among the models
+# Fewer to segment, where networks trained from scratch are among the models.
+N_PHANTOMS = {"classify": 240, "segment": 120}
 
 
 @dataclass
@@ -40,11 +39,11 @@ class Data:
         )
 
 
-def read_phantoms(n_phantoms: int, seed: int) -> Data:
+def read_phantoms(task: str, seed: int) -> Data:
     """Make simulated scans for those who gave no folder."""
     from hybridus.datasets import make_breast_phantoms
 
-    phantoms = make_breast_phantoms(n_phantoms, random_state=seed)
+    phantoms = make_breast_phantoms(N_PHANTOMS[task], random_state=seed)
     return Data(
         images=phantoms.images,
         target=phantoms.target,
@@ -62,23 +61,17 @@ def read_folder(folder: Path, curation: Path | None, groups: str | None) -> Data
     from hybridus.datasets import load_busi, load_image_folder, read_groups
     from hybridus.datasets.busi import looks_like_busi
 
-    # Duplicates that stand in two classes: no answer to them would be right.
-    exclude = () if curation is None else ("multiclass",)
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        is_busi = curation is not None or looks_like_busi(folder)
-        bunch = (
-            load_busi(folder, curation=curation, exclude=exclude)
-            if is_busi
-            else load_image_folder(folder)
-        )
-        if groups is None or groups == "none":
-            known_groups = bunch.groups if groups is None else None
-        else:
-            known_groups = read_groups(groups, bunch.filenames)
-    for warning in caught:
-        if issubclass(warning.category, UserWarning):
-            warn(str(warning.message))
+    is_busi = curation is not None or looks_like_busi(folder)
+    if is_busi:
+        # Duplicates that stand in two classes: no answer to them would be right.
+        exclude = () if curation is None else ("multiclass",)
+        bunch = load_busi(folder, curation=curation, exclude=exclude)
+    else:
+        bunch = load_image_folder(folder)
+    if groups is None or groups == "none":
+        known_groups = bunch.groups if groups is None else None
+    else:
+        known_groups = read_groups(groups, bunch.filenames)
     if known_groups is None:
         warn(
             "no groups, so duplicates of one scan, or scans of one patient, may stand on both "
@@ -101,3 +94,31 @@ def read_folder(folder: Path, curation: Path | None, groups: str | None) -> Data
         ]
         * bool(excluded),
     )
+
+
+def choose_scans(dataset: Data, lesions_only: bool | None) -> Data:
+    """Leave images without lesion out where that is wanted, and say what became of them.
+
+    Raises
+    ------
+    ValueError
+        Where there are no masks, or none without lesion where those were asked for.
+    """
+    import numpy as np
+
+    if dataset.masks is None:
+        raise ValueError(
+            f"{dataset.name}: no masks of lesions found, which --task segment needs; expected "
+            "those of BUSI: 'benign/benign (1)_mask.png' beside 'benign/benign (1).png', or the "
+            "same in folders 'mask' and 'images'"
+        )
+    has_lesion = np.array([mask.any() for mask in dataset.masks], dtype=bool)
+    n_without = int((~has_lesion).sum())
+    if lesions_only is False and not n_without:
+        raise ValueError(f"--with-normals: every image of {dataset.name} has a lesion")
+    if lesions_only and n_without:
+        return dataset.only(has_lesion, f"{n_without} images without lesion are left out.")
+    if n_without:
+        note = f"{n_without} have no lesion: false positives are counted on them"
+        return replace(dataset, notes=[*dataset.notes, f"{note} (--lesions-only omits them)."])
+    return dataset

@@ -1,58 +1,50 @@
-"""What every comparison does alike, whatever its task: settings, files and the fitted model."""
+"""Results: what a comparison leaves on disk, whole or not at all, and how it was made."""
 
 from __future__ import annotations
 
 import hashlib
+import importlib.metadata
+import os
 import platform
 import shlex
+import shutil
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.markup import escape
 
+from hybridus._version import __version__
 from hybridus.cli.console import NOTES, SCREEN
+from hybridus.cli.tables import MASK_SIZE
 
 if TYPE_CHECKING:
     import pandas as pd
-    from rich.progress import Progress
 
+    from hybridus.cli.compare import Settings
     from hybridus.cli.data import Data
+    from hybridus.protocol.run import FoldResult
 
-_RECORDED_PACKAGES = ("hybridus", "scikit-learn", "numpy", "keras", "tensorflow", "openvino")
-
-
-@dataclass(frozen=True)
-class Settings:
-    """What the user asked for, and every task obeys."""
-
-    models: list[str]
-    folds: int
-    repeats: int
-    seed: int
-    weights: str
-    image_size: int | None
-    cache: bool
-    out: Path
-
-    @property
-    def split(self) -> dict[str, Any]:
-        """How folds are drawn, as the library takes it."""
-        return {"n_splits": self.folds, "n_repeats": self.repeats, "random_state": self.seed}
-
-    @property
-    def built_with(self) -> dict[str, Any]:
-        """What models are built with beside their recipe."""
-        names = ("weights", "image_size", "cache", "seed")
-        return {name: getattr(self, name) for name in names}
+_RECORDED_PACKAGES = ("scikit-learn", "numpy", "keras", "tensorflow", "openvino")
+_MOST_GIB = 24  # of activations, where the disk has room: all views of BUSI take some 13
 
 
-def digest_of(dataset: Data, *, with_masks: bool = False) -> str:
+def make_folder(out: Path) -> None:
+    """Make the folder for results; that it cannot be written to is told now.
+
+    Raises
+    ------
+    OSError
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    if not os.access(out, os.W_OK | os.X_OK):
+        raise PermissionError(f"--out {out}: cannot be written to; give another folder")
+
+
+def digest_of(dataset: Data, *, with_masks: bool) -> str:
     """Digest of images and labels, and of masks; files that cannot be decoded are told now."""
     from hybridus._environment import n_threads
     from hybridus.inputs.images import as_images, content_key
@@ -71,11 +63,56 @@ def digest_of(dataset: Data, *, with_masks: bool = False) -> str:
     return digest.hexdigest()
 
 
-def record(
-    dataset: Data, digest: str, settings: Settings, image_sizes: list[int]
-) -> dict[str, Any]:
-    """Columns that say how a table was made; `image_sizes` are those of its rows."""
-    return {
+@contextmanager
+def keeping(
+    settings: Settings,
+) -> Iterator[Callable[[str, Iterable[FoldResult]], Iterator[FoldResult]]]:
+    """Give a function that passes results on and has each on disk, as a row, before the next.
+
+    It takes the name of the protocol and the results. A bar shows on a terminal how far they are.
+    """
+    import pandas as pd
+
+    rows: list[dict[str, Any]] = []
+    total = len(settings.presets) * settings.repeats * (settings.folds + settings.leaky)
+    with _progress_bar() as progress:
+        bar = progress.add_task("", total=total)
+
+        def keep(protocol: str, results: Iterable[FoldResult]) -> Iterator[FoldResult]:
+            for result in results:
+                rows.append({"model": result.model, "protocol": protocol, **result.row()})
+                write_csv(pd.DataFrame(rows), settings.folds_file)
+                progress.update(bar, advance=1, description=f"{result.model} ({protocol})")
+                yield result
+
+        try:
+            yield keep
+        except KeyboardInterrupt:
+            of_before = settings.table_file.exists()
+            NOTES.print(
+                f"{len(rows)} of {total} folds are finished"
+                + f" and kept in {escape(str(settings.folds_file))}" * bool(rows)
+                + f"; {escape(str(settings.table_file))} is of an earlier run" * of_before,
+                soft_wrap=True,
+            )
+            raise
+
+
+def write_table(
+    honest: pd.DataFrame,
+    leaky: pd.DataFrame | None,
+    dataset: Data,
+    digest: str,
+    settings: Settings,
+) -> None:
+    """Write a row for each model, under the leaky protocol below the honest one, best first."""
+    import pandas as pd
+
+    ways = {"honest": honest} | ({} if leaky is None else {"leaky": leaky})
+    rows = pd.concat(ways, names=["protocol", "model"]).swaplevel()
+    rows = rows.reindex([(name, way) for name in honest.index for way in ways]).reset_index()
+    sizes = {preset.name: preset.input_size(settings.image_size)[0] for preset in settings.presets}
+    columns = {
         "data": dataset.name,
         "data_digest": digest,
         "n_images": len(dataset.target),
@@ -84,11 +121,23 @@ def record(
         "repeats": settings.repeats,
         "seed": settings.seed,
         "weights": settings.weights,
-        "image_size": image_sizes,
+        "image_size": rows["model"].map(sizes),
         "command": shlex.join(["hybridus", *sys.argv[1:]]),
         "python": platform.python_version(),
-        **{package: version(package) for package in _RECORDED_PACKAGES},
+        "hybridus": __version__,
+        **{package: _version(package) for package in _RECORDED_PACKAGES},
     }
+    if settings.task == "segment":
+        columns["mask_size"] = MASK_SIZE
+    write_csv(rows.assign(**columns), settings.table_file)
+
+
+def _version(package: str) -> str | None:
+    """Version of a package, None where it is absent: each of the engines may be."""
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
 
 
 @contextmanager
@@ -107,7 +156,78 @@ def calm() -> Iterator[None]:
         yield
 
 
-def progress_bar() -> Progress:
+@contextmanager
+def room_for_activations(n_jobs: int) -> Iterator[None]:
+    """Let activations take up to half of the free disk, unless the user has said how much.
+
+    The default of 4 GiB is less than the views of BUSI that a decoder is trained on: its encoder
+    would run in every epoch. They go with the process, whatever ends it.
+    """
+    from hybridus._environment import cache_folder
+
+    if "HYBRIDUS_ACTIVATION_GIB" in os.environ:
+        yield
+        return
+    folder = cache_folder()
+    folder = next(place for place in (folder, *folder.parents) if place.exists())
+    n_processes = n_jobs if n_jobs > 0 else os.cpu_count() or 1
+    free = shutil.disk_usage(folder).free / 2**30 / n_processes
+    os.environ["HYBRIDUS_ACTIVATION_GIB"] = str(max(4, min(_MOST_GIB, int(free / 2))))
+    try:
+        yield
+    finally:
+        del os.environ["HYBRIDUS_ACTIVATION_GIB"]
+
+
+def draw_masks(result: FoldResult, dataset: Data, settings: Settings) -> None:
+    """Draw the best, median and worst masks of a model's first fold over their scans."""
+    from matplotlib.figure import Figure
+
+    from hybridus.inputs.files import replacing
+    from hybridus.report import SegmentationDisplay
+
+    figure = Figure(figsize=(8.6, 6.4))  # without pyplot: no window is ever opened
+    figure.suptitle(
+        f"{result.model}: {len(result.test)} scans of fold 1 of {settings.folds}, not trained on",
+        fontsize="medium",
+    )
+    SegmentationDisplay.from_predictions(
+        dataset.images[result.test],
+        None if dataset.masks is None else dataset.masks[result.test],
+        result.predictions,
+        y=dataset.target[result.test],
+        target_names=dataset.target_names,
+        figure=figure,
+    )
+    with replacing(settings.overlay_file(result.model)) as temporary:
+        figure.savefig(temporary, dpi=150)
+
+
+def write_csv(table: pd.DataFrame, file: Path) -> None:
+    """Replace a table on disk, whole or not at all; names of files need not be text."""
+    from hybridus.inputs.files import replacing
+
+    with replacing(file) as temporary:
+        table.to_csv(temporary, index=False, errors="backslashreplace")
+
+
+def refit(model: Any, X: Any, y: Any, groups: Any, file: Path) -> Any:
+    """Fit a model on all images, searching where it is a search, save what predicts; return it."""
+    from hybridus.inputs.files import dump_atomically
+    from hybridus.protocol.routing import fit_with_groups
+
+    fit_with_groups(model, X, y, groups)
+    dump_atomically(getattr(model, "best_estimator_", model), file)
+    return model
+
+
+def tell_files(files: dict[str, Path]) -> None:
+    """Name the files that were written, one a line, uncut."""
+    for what, file in files.items():
+        SCREEN.print(f"{what:8} {escape(str(file))}", soft_wrap=True)
+
+
+def _progress_bar() -> Any:
     """Bar on a terminal, nothing elsewhere."""
     from rich.progress import MofNCompleteColumn, Progress, SpinnerColumn, TimeElapsedColumn
 
@@ -120,28 +240,3 @@ def progress_bar() -> Progress:
         transient=True,
         disable=not NOTES.is_terminal,
     )
-
-
-def write_csv(table: pd.DataFrame, file: Path) -> None:
-    """Replace a table on disk, whole or not at all."""
-    from hybridus.inputs.files import replacing
-
-    with replacing(file) as temporary:
-        table.to_csv(temporary, index=False)
-
-
-def refit(model: Any, X: Any, y: Any, groups: Any, file: Path) -> Any:
-    """Fit a model on all images, searching where it is a search, save what predicts; return it."""
-    from hybridus.inputs.files import dump_atomically
-    from hybridus.protocol.routing import fit_with_groups
-
-    with calm():
-        fit_with_groups(model, X, y, groups)
-    dump_atomically(getattr(model, "best_estimator_", model), file)
-    return model
-
-
-def tell_files(files: dict[str, Path]) -> None:
-    """Name the files that were written, one a line, uncut."""
-    for what, file in files.items():
-        SCREEN.print(f"{what:8} {escape(str(file))}", soft_wrap=True)

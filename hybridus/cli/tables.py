@@ -1,0 +1,231 @@
+"""Tables: what `hybridus compare` tells its reader, before the work and after it, in 80 columns."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from rich.markup import escape
+
+from hybridus.cli.console import SCREEN, tell
+from hybridus.presets import INNER_FOLDS, Preset
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from rich.table import Table
+
+    from hybridus.cli.compare import Settings
+    from hybridus.cli.data import Data
+
+MASK_SIZE = 128  # pixels; masks are judged at this size, since images differ in theirs
+
+
+@dataclass(frozen=True)
+class Metric:
+    """What of a comparison is shown in a column."""
+
+    name: str
+    heading: str
+    meaning: str = ""
+    decimals: int = 3
+
+
+# Of each task; the first ranks.
+METRICS: dict[str, tuple[Metric, ...]] = {
+    "classify": (
+        Metric("accuracy", "accuracy"),
+        Metric("f1_macro", "macro-F1"),
+        Metric("balanced_accuracy", "bal. acc."),
+        Metric("macro_ovr_auc", "macro AUC", "one class against the rest"),
+    ),
+    "segment": (
+        Metric("dice", "Dice", "mean over images with a lesion, as IoU and HD95"),
+        Metric("iou", "IoU"),
+        Metric(
+            "hausdorff_95",
+            "HD95",
+            "95th percentile of the distance between outlines, in pixels of "
+            f"{MASK_SIZE} x {MASK_SIZE}, the diagonal where nothing is predicted",
+            decimals=1,
+        ),
+        Metric(
+            "false_positive_rate", "FP", "share of images without lesion in which one is predicted"
+        ),
+    ),
+}
+
+
+def tell_models(settings: Settings) -> None:
+    """Say what is compared, before anything is read."""
+    presets = settings.presets
+    headings = iter(["models  "])
+    for preset in presets:
+        tell(f"{next(headings, ' ' * 8)} {preset.name}: {escape(preset.note)}")
+    notes = []
+    if any(preset.search for preset in presets):
+        notes.append(f"heads are searched on {INNER_FOLDS} inner folds")
+    if any(trains(preset) for preset in presets):
+        notes.append("networks hold out a part of what they are trained on, to stop in time")
+    for note in notes:
+        tell(f"{' ' * 8} {note}")
+    slow = [preset.name for preset in presets if preset.speed == "tens of minutes"]
+    if slow:
+        tell(f"slow     {', '.join(slow)}: tens of minutes a fold on two cores")
+    tell(
+        f"folds    {settings.folds} x {settings.repeats} outer folds, the same for all models"
+        + "; leaky ones too, for comparison" * settings.leaky
+    )
+    if any(preset.encoders for preset in presets):
+        untrained = ": untrained features, so expect low scores" * (settings.weights == "random")
+        tell(f"weights  {escape(settings.weights)}{untrained}")
+    judged = f"; masks are judged at {MASK_SIZE} x {MASK_SIZE}" * (settings.task == "segment")
+    sizes = {preset.input_size(settings.image_size) for preset in presets}
+    tell(f"input    {' or '.join(f'{h} x {w}' for h, w in sorted(sizes))} pixels{judged}")
+
+
+def trains(preset: Preset) -> bool:
+    """Whether a network is trained, and stopped in time."""
+    return preset.estimator not in ("make_hybrid_classifier", "PixelSegmenter")
+
+
+def tell_data(dataset: Data) -> None:
+    """Say what images there are."""
+    counts = ", ".join(
+        f"{name} ({label}) {int((dataset.target == label).sum())}"
+        for label, name in enumerate(dataset.target_names)
+    )
+    tell(f"data     {escape(dataset.name)}: {len(dataset.target)} images; {escape(counts)}")
+    for note in dataset.notes:
+        tell(f"         {note}")
+    if dataset.groups is not None:
+        from hybridus.datasets.groups import describe_groups
+
+        tell(f"groups   {describe_groups(dataset.groups)}; each stays on one side of every split")
+
+
+def print_table(table: pd.DataFrame, task: str, n_folds: int) -> None:
+    """Print a row for each model, best first."""
+    shown = [one for one in METRICS[task] if table[f"{one.name}_mean"].notna().any()]
+    grid = new_grid(["model", *(one.heading for one in shown), "s", "p"])
+    for name, row in table.iterrows():
+        grid.add_row(str(name), *_cells(row, shown), _seconds(row), _p_value(row))
+    SCREEN.print(grid)
+    SCREEN.print()
+    legend = "".join(f"{one.heading}: {one.meaning}; " for one in shown if one.meaning)
+    tell(
+        f"Mean ± standard deviation over {n_folds} folds. {legend}s: seconds a fold, fit and "
+        f"score; p: corrected resampled t-test of {shown[0].heading} against the best."
+    )
+
+
+def print_both(honest: pd.DataFrame, leaky: pd.DataFrame, settings: Settings) -> None:
+    """Print each model under both protocols, best honest one first, and say what differs."""
+    from hybridus.protocol.leaky import N_COPIES, TEST_SIZE
+
+    shown = METRICS["classify"]
+    grid = new_grid(["model", "protocol", *(one.heading for one in shown)])
+    leaky = leaky.loc[honest.index]
+    for (name, row), (_, inflated) in zip(honest.iterrows(), leaky.iterrows(), strict=True):
+        grid.add_row(str(name), "honest", *_cells(row, shown))
+        grid.add_row("", "leaky", *_cells(inflated, shown))
+    SCREEN.print()
+    SCREEN.print(grid)
+    SCREEN.print()
+    gains = 100 * (leaky["accuracy_mean"] - honest["accuracy_mean"])
+    low, high = f"{gains.min():.1f}", f"{gains.max():.1f}"
+    n_splits, n_folds = settings.repeats, settings.folds
+    splits = "one random split" if n_splits == 1 else f"each of {n_splits} random splits"
+    smaller = (
+        f" A part of the difference is that {n_folds} folds train on {_percent(1 - 1 / n_folds)} "
+        "of the images: --folds 5 trains on 80 %, as the random split does."
+    ) * (n_folds < 5)
+    tell(
+        f"[bold]The `leaky` rows, {low if low == high else f'{low} to {high}'} points of accuracy "
+        "above the honest ones, are inflated and must not be reported.[/] "
+        f"{N_COPIES} copies of each image were made first, and {splits} then tested "
+        f"{_percent(TEST_SIZE)} of all copies: copies of nearly every test image, and of its "
+        f"duplicates, were trained on.{smaller}"
+    )
+
+
+def tell_best(table: pd.DataFrame, model: Any, task: str, n_images: int) -> None:
+    """Say what the best model's score means, and how the saved one was fitted."""
+    ranks = METRICS[task][0]
+    on_lesions = " on images with a lesion" * (task == "segment")
+    picked = f" It is the best of {len(table)}, and so slightly optimistic." * (len(table) > 1)
+    tested, saved = _how_fitted(model, n_images)
+    tell(
+        f"\n[bold]{table.index[0]}[/]: {ranks.heading}{on_lesions} {_cell(table.iloc[0], ranks)}. "
+        f"{tested} without the images that it was tested on.{picked} The saved model was {saved}."
+    )
+
+
+def _how_fitted(model: Any, n_images: int) -> tuple[str, str]:
+    """Say what was done in every fold, and then on all images."""
+    if hasattr(model, "best_params_"):
+        chosen = ", ".join(
+            f"{name.rpartition('__')[2]} = {value}" for name, value in model.best_params_.items()
+        )
+        return (
+            "This is the nested estimate: in every fold the setting was chosen and the model "
+            "fitted",
+            f"searched and fitted again on all {n_images} images ({chosen})",
+        )
+    threshold = getattr(model, "threshold_", None)
+    above = [] if threshold is None else [f"threshold {threshold:.2f}"]
+    if not hasattr(model, "best_epoch_"):
+        return (
+            "In every fold the model was fitted, and its threshold chosen,",
+            f"fitted again on all {n_images} images ({'; '.join(above)})",
+        )
+    epochs = f"weights of epoch {model.best_epoch_} of {model.n_iter_}"
+    return (
+        "In every fold the network was trained, and training stopped,",
+        f"trained again on all {n_images} images, {_percent(model.validation_fraction)} of them "
+        f"held out to stop in time ({'; '.join([epochs, *above])})",
+    )
+
+
+def new_grid(headings: list[str]) -> Table:
+    """Empty table without a frame, of narrow columns that are never cut."""
+    from rich import box
+    from rich.table import Table
+
+    grid = Table(box=box.SIMPLE_HEAD, padding=0, pad_edge=False, show_edge=False)
+    for heading in headings:
+        left = heading in ("model", "protocol")
+        grid.add_column(heading, justify="left" if left else "right", no_wrap=True)
+    return grid
+
+
+def _cells(row: pd.Series, metrics: Iterable[Metric]) -> list[str]:
+    return [_cell(row, metric) for metric in metrics]
+
+
+def _cell(row: pd.Series, metric: Metric) -> str:
+    """Mean and spread, as ``.764±.026`` or ``18.2±2.1``; the mean alone where nothing spreads."""
+    mean, spread = (_number(row[f"{metric.name}_{what}"], metric) for what in ("mean", "std"))
+    return f"{mean}{' ' * 5}" if spread == "nan" else f"{mean}±{spread}"
+
+
+def _number(value: float, metric: Metric) -> str:
+    text = f"{value:.{metric.decimals}f}"
+    return text.removeprefix("0")[:4] if metric.decimals == 3 else text
+
+
+def _seconds(row: pd.Series) -> str:
+    taken = row["fit_seconds"] + row["score_seconds"]
+    return f"{taken:.1f}" if taken < 100 else f"{taken:.0f}"
+
+
+def _p_value(row: pd.Series) -> str:
+    """Of the difference to the best model, which has none itself."""
+    value = row["p_value"]
+    if value != value:
+        return "best"
+    return "<.01" if value < 0.01 else f"{value:.2f}".replace("0.", ".")
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.0f} %"

@@ -1,0 +1,613 @@
+"""`hybridus compare` from its options to its files, for both tasks, on light models and on real."""
+
+import csv
+import importlib.metadata
+import os
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import joblib
+import numpy as np
+import pandas as pd
+import pytest
+from cli_estimators import BrightClassifier, BrightSegmenter, Recorder, thumbnails
+from PIL import Image
+from sklearn.neighbors import KNeighborsClassifier
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer
+from typer.testing import CliRunner
+
+import hybridus
+from hybridus import presets
+from hybridus.cli import app, results
+from hybridus.cli import data as reading
+from hybridus.metrics import dice
+from hybridus.presets import Preset
+from hybridus.report import SegmentationDisplay
+
+CLASSES = ("normal", "malignant", "benign")
+draw_masks = results.draw_masks
+TASKS = {"classify": "classification", "segment": "segmentation"}
+CURATED = ("--curation", "curation.csv")
+
+
+def light_presets():
+    rows = []
+    for task, maker in (("classify", "BrightClassifier"), ("segment", "BrightSegmenter")):
+        for number, where in enumerate(("scans", "phantoms")):
+            name = f"{task}-{where}"
+            given = {"kind": name, "image_size": 64 + 32 * number}
+            rows.append(Preset(name, task, maker, given, "seconds", "brightness", compared=where))
+        rows.append(
+            Preset(f"{task}-slow", task, maker, {"kind": "slow"}, "tens of minutes", "bright")
+        )
+    rows.append(
+        Preset("alarmed", "segment", "BrightSegmenter", {"level": 20}, "seconds", "all but black")
+    )
+    return {row.name: row for row in rows}
+
+
+@pytest.fixture(autouse=True)
+def own_folder(tmp_path, monkeypatch):
+    """Results land in a folder of the test."""
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def light(monkeypatch):
+    """Presets of models that look at brightness only, and few phantoms."""
+    for of_class in (BrightClassifier, BrightSegmenter):
+        monkeypatch.setattr(hybridus, of_class.__name__, of_class, raising=False)
+    monkeypatch.setattr(Recorder, "fits", [])
+    monkeypatch.setattr(reading, "N_PHANTOMS", {"classify": 24, "segment": 24})
+    monkeypatch.setattr(results, "draw_masks", lambda *_: None)  # a second each
+    rows = light_presets()
+    for module in ("hybridus.presets", "hybridus.cli.compare"):
+        monkeypatch.setattr(f"{module}.PRESETS", rows)
+    return rows
+
+
+@pytest.fixture
+def scans(tmp_path):
+    """BUSI in small: 8 scans a class in pairs; of a lesion 8 of 10 rows are bright."""
+    rng = np.random.default_rng(0)
+    rows = []
+    for label, name in enumerate(CLASSES):
+        folder = tmp_path / "scans" / name
+        folder.mkdir(parents=True)
+        for i in range(8):
+            pixels = rng.integers(0, 60, (40 + label, 48), dtype=np.uint8)
+            lesion = np.zeros(pixels.shape, dtype=np.uint8)
+            if label:
+                top, left = rng.integers(2, 28), rng.integers(2, 34)
+                lesion[top : top + 10, left : left + 12] = 255
+                pixels[top + 2 : top + 10, left : left + 12] = 120 + 50 * label
+            Image.fromarray(pixels).save(folder / f"{name} ({i}).png")
+            Image.fromarray(lesion).save(folder / f"{name} ({i})_mask.png")
+            rows.append((f"{name} ({i})", f"{name} ({i // 2})", "", ""))
+    table = pd.DataFrame(rows, columns=["busi_file", "group", "objection", "annotation"])
+    table.to_csv(tmp_path / "curation.csv", index=False)
+    return tmp_path / "scans"
+
+
+def run(*arguments):
+    return CliRunner().invoke(app, ["compare", *map(str, arguments)])
+
+
+def succeeded(*arguments):
+    done = run(*arguments)
+    assert done.exit_code == 0, done.output
+    return done
+
+
+def refused(*arguments):
+    """Run what must end in one line on standard error and exit code 2; return the line."""
+    done = run(*arguments)
+    assert done.exit_code == 2, done.output
+    lines = [line for line in done.stderr.splitlines() if not line.startswith("warning")]
+    assert len(lines) == 1
+    assert lines[0].startswith("error: ")
+    assert not os.path.exists("hybridus-results")
+    return lines[0]
+
+
+def table_of(task, name=""):
+    return pd.read_csv(f"hybridus-results/{TASKS[task]}{name}.csv")
+
+
+# What the user is told before any work.
+
+
+def test_first_lines_and_help_come_before_heavy_imports():
+    script = """
+import sys, hybridus.__main__
+from typer.testing import CliRunner
+from hybridus.cli import app, data
+version = CliRunner().invoke(app, ["--version"])
+usage = CliRunner().invoke(app, ["compare", "--help"])
+assert version.exit_code == usage.exit_code == 0
+heavy = {"numpy", "pandas", "sklearn", "scipy", "keras", "tensorflow", "openvino"}
+def stop(*_):
+    raise KeyboardInterrupt
+data.read_phantoms = stop
+begun = CliRunner().invoke(app, ["compare", "--models", "unet-small"])
+print(version.output.strip(), sorted(heavy & sys.modules.keys()), begun.exit_code)
+print(begun.stdout.splitlines()[0])
+print(usage.output)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    )
+    first, begun, usage = done.stdout.split("\n", 2)
+    assert first == f"hybridus {hybridus.__version__} [] 130"
+    assert begun == "models   unet-small: U-Net, 3 halvings, 8 filters, 64 pixels, 12 epochs"
+    plain = " ".join(usage.replace("│", " ").split())
+    for option in ("task", "models", "folds", "repeats", "curation", "groups", "protocol"):
+        assert f"--{option}" in plain
+    for option in ("weights", "image-size", "n-jobs", "seed", "no-cache", "lesions-only", "out"):
+        assert f"--{option}" in plain
+    for name in presets.PRESETS:
+        assert name in plain
+    assert "how inflated such figures are" in plain
+
+
+def test_models_compared_without_a_name_are_those_of_the_task_and_the_data(light, scans):
+    for task in TASKS:
+        for given, where in (((scans, *CURATED), "scans"), ((), "phantoms")):
+            succeeded(*given, "--task", task, "--folds", 2)
+            assert table_of(task)["model"].tolist() == [f"{task}-{where}"]
+    succeeded("--folds", 2)
+    assert Recorder.fits[-1][0] == "classify-phantoms"
+    succeeded("--folds", 2, "--models", "alarmed")
+    assert table_of("segment")["model"].tolist() == ["alarmed"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--models", "vgg19-svm,unet"), "vgg19-svm: no such model; choose of mobilenet_v2-svm, "),
+        (("--models", ",", "--task", "segment"), "'': no such model; choose of unet, "),
+        (("--models", "vgg16-svm,unet"), "unet: made to segment, where the task is to classify"),
+        (("--models", "vgg16-svm", "--task", "segment"), "vgg16-svm: made to classify, where"),
+        (("--n-jobs", 0), "--n-jobs 0: expected 1 or more processes, or -1"),
+        (("--models", "unet", "--n-jobs", -2), "--n-jobs -2: expected 1 or more"),
+        (("nowhere",), "nowhere"),
+        (("--curation", "curation.csv"), "give their folder DATA"),
+        (("--groups", "none"), "give their folder DATA"),
+        (("--lesions-only",), "are for --task segment"),
+        (("--models", "unet", "--protocol", "leaky"), "--protocol leaky: for --task classify"),
+        (("--models", "unet,dncnn", "--weights", "bundled"), "bundled: no encoder in unet, dncnn"),
+        (("--models", "unet,pixel-ann", "--no-cache"), "--no-cache: unet, pixel-ann keep nothing"),
+    ],
+)
+def test_what_cannot_be_meant_is_one_line_and_exit_code_2(arguments, message):
+    assert message in refused(*arguments)
+
+
+def test_an_unknown_protocol_is_refused():
+    done = run("--protocol", "report")
+    assert (done.exit_code, "'leaky'" in done.stderr) == (2, True)
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_what_would_fail_after_an_hour_fails_at_once(light, scans, task):
+    given = (scans, *CURATED, "--task", task)
+    assert "class 0 has only 4 groups, fewer than the 5 folds" in refused(*given, "--folds", 5)
+    file = scans / "benign" / "benign (7).png"
+    file.write_bytes(file.read_bytes()[:60])
+    assert "benign (7).png' cannot be decoded" in refused(*given, "--folds", 2)
+    assert Recorder.fits == []
+
+
+@pytest.mark.parametrize("model", ["mobilenet_v2-svm", "vgg16-softmax", "resnet50-unet"])
+def test_weights_that_cannot_be_had_are_told_before_the_work(scans, model):
+    given = (scans, *CURATED, "--folds", 2, "--models", model)
+    assert "nowhere.safetensors" in refused(*given, "--weights", "nowhere.safetensors")
+
+
+def test_a_size_that_a_network_cannot_take_is_told_before_the_work(scans):
+    line = refused(scans, *CURATED, "--folds", 2, "--models", "unet", "--image-size", 100)
+    assert "must be divisible by 16" in line
+
+
+def test_a_folder_that_cannot_be_written_to_is_told_before_the_work(light, scans, monkeypatch):
+    given = (scans, *CURATED, "--folds", 2)
+    with open("in-the-way", "w"):
+        assert "in-the-way" in refused(*given, "--out", "in-the-way")
+    os.mkdir("locked")
+    access = os.access
+    monkeypatch.setattr(
+        os, "access", lambda to, mode: mode != os.W_OK | os.X_OK and access(to, mode)
+    )
+    assert "--out locked: cannot be written to" in refused(*given, "--out", "locked")
+    assert Recorder.fits == []
+
+
+# Data.
+
+
+def test_scans_are_told_with_what_is_known_of_them(light, scans):
+    table = pd.read_csv("curation.csv", dtype=str, keep_default_na=False)
+    table.loc[table["busi_file"] == "benign (7)", "objection"] = "multiclass&axilla"
+    table.to_csv("curation.csv", index=False)
+    told = succeeded(scans, *CURATED, "--folds", 2)
+    assert "23 images; normal (0) 8, malignant (1) 8, benign (2) 7" in told.stdout
+    assert "1 images with objection 'multiclass' are left out" in told.stdout
+    assert "groups   12 groups of 23 images (1 to 2 in each, 1 of them alone); each" in told.stdout
+    assert told.stderr == ""
+    assert table_of("classify").iloc[0][["n_images", "n_groups"]].tolist() == [23, 12]
+
+
+def test_scans_without_groups_get_a_warning_with_numbers(light, scans):
+    told = succeeded(scans, "--folds", 2)
+    assert "groups " not in told.stdout
+    for said in ("38 %", "seven points", "--curation FILE", "--groups FILE"):
+        assert said in told.stderr
+    told = succeeded(scans, *CURATED, "--groups", "none", "--folds", 2)
+    assert "38 %" in told.stderr
+    assert "FILE" not in told.stderr
+    assert table_of("classify")["n_groups"].isna().all()
+
+
+def test_groups_of_a_file_come_before_those_of_the_curation(light, scans):
+    with open("groups.csv", "w", newline="") as file:
+        rows = [(f"{name} ({i}).png", f"{name}{i // 4}") for name in CLASSES for i in range(8)]
+        csv.writer(file).writerows([("filename", "group"), *rows])
+    told = succeeded(scans, *CURATED, "--groups", "groups.csv", "--folds", 2)
+    assert "groups   6 groups of 24 images (4 to 4 in each" in told.stdout
+    assert [len(set(groups)) for _, _, groups in Recorder.fits] == [3, 3, 6]
+    assert "nowhere.csv" in run(scans, "--groups", "nowhere.csv").stderr
+
+
+def test_any_folder_of_class_folders_works_also_with_names_that_are_no_text(light, scans):
+    for mask in scans.glob("*/*_mask.png"):
+        mask.unlink()
+    (scans / "benign").rename(scans / "apples")
+    os.rename(bytes(scans), os.path.join(os.fsencode(os.getcwd()), b"caf\xe9"))
+    told = succeeded("caf\udce9", "--folds", 2)
+    assert (
+        r"data     caf\udce9: 24 images; apples (0) 8, malignant (1) 8, normal (2) 8" in told.stdout
+    )
+    assert "--curation" not in told.stderr
+    assert table_of("classify")["data"].item() == r"caf\udce9"
+    line = run("caf\udce9", "--task", "segment").stderr.splitlines()[-1]
+    assert r"caf\udce9: no masks of lesions found, which --task segment needs" in line
+
+
+# Scores, files and the best model.
+
+
+@pytest.mark.parametrize(
+    ("task", "ranks"), [("classify", "accuracy"), ("segment", "dice")], ids=TASKS
+)
+def test_tables_hold_what_the_folds_hold_and_how_they_were_made(light, scans, task, ranks):
+    models = ("--models", f"{task}-scans,{task}-phantoms", "--repeats", 2, "--seed", 5)
+    told = succeeded(scans, *CURATED, *models, "--folds", 2)
+    table, folds = table_of(task), table_of(task, "_folds")
+    assert len(folds) == 2 * 2 * 2
+    assert (folds.groupby(["model", "repeat"])["n_test"].sum() == 24).all()
+    scores = list(folds.columns[folds.columns.get_loc("test_set") + 1 :])[:-3]
+    assert scores[0] == ranks
+    for _, row in table.iterrows():
+        of_model = folds[folds["model"] == row["model"]]
+        for metric in scores:
+            assert row[f"{metric}_mean"] == pytest.approx(of_model[metric].mean(), nan_ok=True)
+            assert row[f"{metric}_std"] == pytest.approx(of_model[metric].std(), nan_ok=True)
+    best = table.iloc[0]
+    mean, std = (f"{best[f'{ranks}_{what}']:.3f}".removeprefix("0") for what in ("mean", "std"))
+    assert f"{mean[:4]}±{std}" in told.stdout
+    sizes = table.set_index("model")["image_size"].to_dict()
+    assert sizes == {f"{task}-scans": 64, f"{task}-phantoms": 96}
+    about = {"protocol": "honest", "n_images": 24, "n_groups": 12, "folds": 2, "repeats": 2}
+    about |= {"seed": 5, "weights": "imagenet", "hybridus": hybridus.__version__}
+    assert best[list(about)].to_dict() == about
+    assert len(best["data_digest"]) == 32
+    assert "It is the best of 2, and so slightly optimistic" in told.stdout
+    assert "Not a medical device" in told.stdout
+
+
+def test_segmenters_are_judged_at_one_size_on_lesions_and_on_normals(light, scans):
+    told = succeeded(scans, *CURATED, "--models", "segment-scans,alarmed", "--folds", 2)
+    table = table_of("segment").set_index("model")
+    assert table.loc["segment-scans", "dice_mean"] == pytest.approx(16 / 18, abs=0.02)
+    assert table["false_positive_rate_mean"].to_dict() == {"segment-scans": 0, "alarmed": 1}
+    assert (table["mask_size"] == 128).all()
+    best = table.iloc[0]
+    assert f"{best['hausdorff_95_mean']:.1f}±{best['hausdorff_95_std']:.1f}" in told.stdout
+    assert "HD95: 95th percentile of the distance between outlines, in pixels of" in told.stdout
+    assert "the diagonal where nothing is predicted" in told.stdout
+    assert "FP: share of images without lesion" in told.stdout
+    assert "segment-scans: Dice on images with a lesion .8" in told.stdout
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_groups_reach_every_fit_and_the_best_model_is_fitted_on_all(light, scans, task):
+    told = succeeded(scans, *CURATED, "--task", task, "--folds", 2)
+    busi = hybridus.load_busi(scans, curation="curation.csv")
+    *in_folds, refit = Recorder.fits
+    assert refit == (f"{task}-scans", 24, list(busi.groups))
+    assert [(n, len(set(groups))) for _, n, groups in in_folds] == [(12, 6)] * 2
+    assert set(in_folds[0][2]).isdisjoint(in_folds[1][2])
+    model = joblib.load(f"hybridus-results/models/{task}-scans.joblib")
+    predicted = model.predict(busi.images)
+    if task == "classify":
+        assert (predicted == busi.target).mean() > 0.9
+        assert "trained again on all 24 images, 15 % of them held out" in told.stdout
+        assert "(weights of epoch 7 of 17)" in told.stdout
+    else:
+        assert dice(busi.masks, predicted) > 0.85
+        assert "fitted again on all 24 images (threshold 0.35)" in told.stdout
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_the_seed_decides_the_scores_and_workers_do_not(light, scans, task):
+    scores = []
+    for options in (["--seed", 1], ["--seed", 1, "--n-jobs", 2], ["--seed", 2]):
+        with joblib.parallel_config("threading"):
+            succeeded(scans, *CURATED, "--task", task, "--folds", 2, *options)
+        scores.append(table_of(task, "_folds").drop(columns=["fit_seconds", "score_seconds"]))
+    pd.testing.assert_frame_equal(scores[0], scores[1], check_exact=True)
+    assert (scores[0]["test_set"] != scores[2]["test_set"]).all()
+
+
+def test_the_digest_covers_the_masks(light, scans):
+    digests = []
+    for _ in range(2):
+        succeeded(scans, *CURATED, "--task", "segment", "--folds", 2)
+        digests.append(table_of("segment")["data_digest"].item())
+        mask = scans / "benign" / "benign (3)_mask.png"
+        Image.fromarray(255 - np.asarray(Image.open(mask))).save(mask)
+    assert digests[0] != digests[1]
+
+
+def test_versions_of_engines_that_are_absent_are_left_empty(light, scans, monkeypatch):
+    known = importlib.metadata.version
+
+    def version(package):
+        if package == "openvino":
+            raise importlib.metadata.PackageNotFoundError(package)
+        return known(package)
+
+    monkeypatch.setattr(importlib.metadata, "version", version)
+    succeeded(scans, *CURATED, "--folds", 2)
+    row = table_of("classify").iloc[0]
+    assert np.isnan(row["openvino"])
+    assert row["keras"] == known("keras")
+
+
+# Which scans are segmented, and pictures of it.
+
+
+def test_normals_are_left_out_where_lesions_alone_are_wanted(light, scans):
+    given = (scans, *CURATED, "--task", "segment", "--folds", 2)
+    told = succeeded(*given, "--lesions-only")
+    assert "16 images; normal (0) 0, malignant (1) 8, benign (2) 8" in told.stdout
+    assert "8 images without lesion are left out." in told.stdout
+    assert "FP" not in told.stdout
+    assert "nan±" not in told.stdout
+    assert table_of("segment")["false_positive_rate_mean"].isna().all()
+    told = succeeded(*given, "--with-normals")
+    assert "8 have no lesion: false positives are counted on them (--lesions" in told.stdout
+    for file in (scans / "normal").iterdir():
+        file.unlink()
+    line = run(scans, "--groups", "none", *given[3:], "--with-normals").stderr.splitlines()[-1]
+    assert "every image of" in line
+
+
+def test_masks_without_any_lesion_are_refused(light, scans):
+    for file in scans.glob("*/*_mask.png"):
+        Image.fromarray(np.zeros_like(np.asarray(Image.open(file)))).save(file)
+    line = refused(scans, *CURATED, "--folds", 2, "--task", "segment")
+    assert "none of the 24 masks has a lesion" in line
+
+
+def test_overlays_show_the_first_fold_of_each_model(light, scans, monkeypatch):
+    monkeypatch.setattr(results, "draw_masks", draw_masks)
+    drawn = []
+    draw = SegmentationDisplay.from_predictions
+
+    def spied(images, masks, predicted, **options):
+        drawn.append(draw(images, masks, predicted, **options))
+        return drawn[-1]
+
+    monkeypatch.setattr(SegmentationDisplay, "from_predictions", spied)
+    given = ("--models", "segment-scans,alarmed", "--folds", 2, "--repeats", 2)
+    told = succeeded(scans, *CURATED, *given)
+    assert len(drawn) == 2
+    for display, name in zip(drawn, ("segment-scans", "alarmed"), strict=True):
+        assert len(display.table) == 12
+        assert display.table["class"].cat.categories.tolist() == list(CLASSES)
+        assert f"{name}: 12 scans of fold 1 of 2" in display.figure_.get_suptitle()
+        with Image.open(f"hybridus-results/segmentation_{name}.png") as picture:
+            assert len(np.unique(np.asarray(picture.convert("L")))) > 50
+    assert "overlay  hybridus-results/segmentation_segment-scans.png\n" in told.stdout
+
+
+# What ends the work early.
+
+
+def broken(light, monkeypatch, error, fails, task="classify"):
+    row = light[f"{task}-scans"]
+    given = {**row.parameters, "fails": fails, "error": error}
+    monkeypatch.setitem(light, row.name, Preset(row.name, task, row.estimator, given, "", ""))
+    return ("--models", row.name, "--folds", 2)
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_mistakes_in_the_program_keep_their_traceback_and_finished_folds_their_scores(
+    light, scans, monkeypatch, task
+):
+    done = run(scans, *CURATED, *broken(light, monkeypatch, ValueError, 1, task))
+    assert done.exit_code == 1
+    assert "a mistake in the program" in str(done.exception)
+    assert table_of(task, "_folds")["fold"].tolist() == [0]
+    assert not os.path.exists(f"hybridus-results/{TASKS[task]}.csv")
+
+
+def test_ctrl_c_ends_a_comparison_and_keeps_what_was_finished(light, scans, monkeypatch):
+    given = broken(light, monkeypatch, KeyboardInterrupt, 1)
+    done = run(scans, *CURATED, *given)
+    assert done.exit_code == 130
+    kept = "1 of 2 folds are finished and kept in hybridus-results/classification_folds.csv"
+    assert done.stderr.splitlines() == [kept, "stopped by Ctrl-C; what was finished is kept"]
+    assert "±" not in done.stdout
+    assert table_of("classify", "_folds")["fold"].tolist() == [0]
+    assert os.listdir("hybridus-results") == ["classification_folds.csv"]
+
+
+def test_ctrl_c_says_where_an_older_table_stands_beside_the_new_folds(light, scans, monkeypatch):
+    succeeded(scans, *CURATED, "--folds", 2)
+    given = broken(light, monkeypatch, KeyboardInterrupt, 3)
+    done = run(scans, *CURATED, *given)
+    assert done.exit_code == 130
+    assert "0 of 2 folds are finished; hybridus-results/classification.csv is of" in done.stderr
+
+
+def test_ctrl_c_in_the_last_fit_leaves_the_table_and_no_model(light, scans, monkeypatch):
+    done = run(scans, *CURATED, *broken(light, monkeypatch, KeyboardInterrupt, 2))
+    assert done.exit_code == 130
+    assert "±" in done.stdout
+    assert len(table_of("classify")) == 1
+    assert not os.path.exists("hybridus-results/models/classify-scans.joblib")
+
+
+# The leak.
+
+
+def nearest_neighbour(encoder, image_size, random_state, **_):
+    return make_pipeline(FunctionTransformer(thumbnails), KNeighborsClassifier(1))
+
+
+@pytest.fixture
+def lots(tmp_path, light, monkeypatch):
+    """36 scans, each twice, whose class was drawn by lot; the nearest neighbour is asked."""
+    monkeypatch.setattr(hybridus, "nearest_neighbour", nearest_neighbour, raising=False)
+    maker = ("classify", "nearest_neighbour", {"encoder": "vgg16", "image_size": 32}, "", "")
+    light["searched"] = Preset(
+        "searched", *maker, {"kneighborsclassifier__weights": ["uniform", "distance"]}
+    )
+    light["plain"] = Preset("plain", *maker)
+    rng = np.random.default_rng(0)
+    rows = [("filename", "group")]
+    for i, label in enumerate(rng.permutation(np.arange(36) % 3)):
+        folder = tmp_path / "lots" / CLASSES[label]
+        folder.mkdir(parents=True, exist_ok=True)
+        coarse = Image.fromarray(rng.integers(0, 256, (5, 5), dtype=np.uint8))
+        for twin in range(2):
+            coarse.resize((32, 32), Image.Resampling.BILINEAR).save(folder / f"{i}-{twin}.png")
+            rows.append((f"{i}-{twin}.png", i))
+    with open("groups.csv", "w", newline="") as file:
+        csv.writer(file).writerows(rows)
+    return tmp_path / "lots"
+
+
+def test_the_leaky_protocol_stands_beside_the_honest_one_and_leaks(lots):
+    given = ("--groups", "groups.csv", "--models", "searched,plain", "--folds", 2, "--repeats", 2)
+    told = succeeded(lots, *given, "--protocol", "leaky")
+    table = table_of("classify")
+    assert table["protocol"].tolist() == ["honest", "leaky"] * 2
+    assert sorted(table["model"]) == ["plain", "plain", "searched", "searched"]
+    honest, leaky = (table[table["protocol"] == name] for name in ("honest", "leaky"))
+    assert (honest["accuracy_mean"] < 0.5).all()
+    assert (leaky["accuracy_mean"] > 0.85).all()
+    assert leaky[["behind_best", "p_value"]].isna().all(axis=None)  # nobody should choose by them
+    folds = table_of("classify", "_folds")
+    counts = folds.groupby(["protocol", "model"]).size()
+    assert (counts["honest"] == 4).all()
+    assert (counts["leaky"] == 2).all()
+    assert (folds["best_params"].notna() == (folds["model"] == "searched")).all()
+    leak = folds[folds["protocol"] == "leaky"]
+    assert (leak["n_train"] + leak["n_test"] == 4 * 72).all()
+    gains = 100 * (leaky["accuracy_mean"].to_numpy() - honest["accuracy_mean"].to_numpy())
+    assert f"{gains.max():.1f} points of accuracy above the honest ones" in told.stdout
+    assert "must not be reported. 4 copies of each image" in told.stdout
+    assert "each of 2 random splits then tested 20 % of all copies" in told.stdout
+    assert "2 folds train on 50 % of the images: --folds 5 trains on 80 %" in told.stdout
+
+
+def test_one_random_split_has_no_spread_and_networks_know_of_no_groups(light, scans):
+    told = succeeded(scans, *CURATED, "--folds", 2, "--protocol", "leaky")
+    assert "one random split then tested 20 % of all copies" in told.stdout
+    table = table_of("classify").set_index("protocol")
+    assert np.isnan(table.loc["leaky", "accuracy_std"])
+    (line,) = [line for line in told.stdout.splitlines() if line.strip().startswith("leaky ")]
+    assert "±" not in line
+    assert "nan" not in line
+    without_groups = [n for _, n, groups in Recorder.fits if groups is None]
+    assert without_groups == [76]  # 80 % of 4 x 24
+    assert Recorder.fits[-1][2] is not None  # the refit is honest
+
+
+# The screen and the disk.
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_tables_fit_80_columns(light, scans, task, monkeypatch):
+    monkeypatch.setattr("hybridus.cli.console.SCREEN.width", 80, raising=False)
+    longest = max(len(row.name) for row in presets.PRESETS.values() if row.task == task)
+    row = light[f"{task}-scans"]
+    light.clear()
+    light["x" * longest] = Preset("x" * longest, task, row.estimator, row.parameters, "", "")
+    leaky = ("--protocol", "leaky") if task == "classify" else ()
+    told = succeeded(scans, *CURATED, "--models", "x" * longest, "--folds", 2, *leaky)
+    rows = [line for line in told.stdout.splitlines() if "±" in line and ":" not in line]
+    assert len(rows) == 1 + len(leaky[:1])
+    assert max(map(len, rows)) <= 80
+
+
+def test_activations_may_take_half_of_a_free_disk_unless_the_user_has_said(monkeypatch):
+    monkeypatch.delenv("HYBRIDUS_ACTIVATION_GIB", raising=False)
+    for free, n_jobs, allowed in ((30, 1, "15"), (30, 2, "7"), (1, 1, "4"), (900, 1, "24")):
+        usage = SimpleNamespace(free=free * 2**30)
+        monkeypatch.setattr(results.shutil, "disk_usage", lambda _, usage=usage: usage)
+        with results.room_for_activations(n_jobs):
+            assert os.environ["HYBRIDUS_ACTIVATION_GIB"] == allowed
+        assert "HYBRIDUS_ACTIVATION_GIB" not in os.environ
+    monkeypatch.setenv("HYBRIDUS_ACTIVATION_GIB", "2")
+    with results.room_for_activations(1):
+        assert os.environ["HYBRIDUS_ACTIVATION_GIB"] == "2"
+
+
+# Real models.
+
+
+def test_a_small_hybrid_and_a_small_segmenter_end_to_end(scans, monkeypatch):
+    small = {
+        "hybrid": Preset(
+            "hybrid",
+            "classify",
+            "make_hybrid_classifier",
+            {"encoder": "mobilenet_v2_0.35", "head": "logreg", "image_size": 32},
+            "seconds",
+            "small",
+            {"head__C": [0.003, 0.03]},
+        ),
+        "pixels": Preset(
+            "pixels",
+            "segment",
+            "PixelSegmenter",
+            {"features": "basic", "mask_size": 32, "sigma_max": 2, "n_pixels": 50},
+            "seconds",
+            "small",
+        ),
+    }
+    for module in ("hybridus.presets", "hybridus.cli.compare"):
+        monkeypatch.setattr(f"{module}.PRESETS", small)
+    told = succeeded(scans, *CURATED, "--folds", 2, "--models", "hybrid", "--weights", "bundled")
+    assert "input    32 x 32 pixels" in told.stdout
+    assert "searched and fitted again on all 24 images (C = 0.0" in told.stdout
+    table = table_of("classify")
+    assert table["weights"].tolist() == ["bundled"]
+    assert 0.1 < table["accuracy_mean"].item() <= 1
+    busi = hybridus.load_busi(scans)
+    model = joblib.load("hybridus-results/models/hybrid.joblib")
+    assert (model.predict(busi.images) == busi.target).mean() > 0.5
+
+    told = succeeded(scans, *CURATED, "--folds", 2, "--models", "pixels")
+    assert "input    32 x 32 pixels; masks are judged at 128 x 128" in told.stdout
+    table = table_of("segment").set_index("model")
+    assert table.loc["pixels", "dice_mean"] > 0.7
+    model = joblib.load("hybridus-results/models/pixels.joblib")
+    lesion = busi.target > 0
+    assert dice(busi.masks[lesion], model.predict(busi.images[lesion])) > 0.7
