@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from hybridus.datasets import (
         load_busi,
         load_image_folder,
+        load_segmentation_folder,
         make_breast_phantoms,
         read_groups,
     )
@@ -69,6 +70,7 @@ _HOMES = {
     "list_encoders": "hybridus.encoders.registry",
     "load_busi": "hybridus.datasets",
     "load_image_folder": "hybridus.datasets",
+    "load_segmentation_folder": "hybridus.datasets",
     "make_breast_phantoms": "hybridus.datasets",
     "make_hybrid_classifier": "hybridus.estimators.hybrid",
     "read_groups": "hybridus.datasets",
@@ -103,6 +105,7 @@ __all__ = [
     "list_encoders",
     "load_busi",
     "load_image_folder",
+    "load_segmentation_folder",
     "make_breast_phantoms",
     "make_hybrid_classifier",
     "read_groups",

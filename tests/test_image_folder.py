@@ -9,7 +9,7 @@ from PIL import Image
 
 import hybridus.datasets
 from hybridus.datasets import load_image_folder
-from hybridus.datasets.folder import natural_key
+from hybridus.datasets.listing import natural_key
 
 SIZE = (12, 9)  # width, height
 
@@ -22,13 +22,17 @@ def write(file):
 @pytest.fixture
 def animals(tmp_path):
     root = tmp_path / "my animals (all)"
-    for file in ("dog 10/2.png", "dog 10/1.JPG", "dog 2/b/c/scan (10).tiff", "dog 2/scan (2).Png"):
+    for file in (
+        "dog 10/2.png",
+        "dog 10/1.JPG",
+        "dog 2/b/c/scan (10).tiff",
+        "dog 2/b/scan 2.Png",
+    ):
         write(root / file)
     (root / "dog 2" / ".hidden.png").write_bytes(b"x")
     (root / "dog 2" / "notes.txt").write_text("x")
     (root / ".cache").mkdir()
     (root / "__MACOSX").mkdir()
-    write(root / "title page.png")
     return root
 
 
@@ -37,7 +41,7 @@ def test_class_folders_load_in_natural_order(animals):
     assert data.target_names == ["dog 2", "dog 10"]
     assert data.filenames == [
         "dog 2/b/c/scan (10).tiff",
-        "dog 2/scan (2).Png",
+        "dog 2/b/scan 2.Png",
         "dog 10/1.JPG",
         "dog 10/2.png",
     ]
@@ -86,8 +90,8 @@ def test_folder_without_class_folders_is_refused(tmp_path):
 
 
 def test_masks_among_the_images_warn(animals):
-    write(animals / "dog 2" / "scan (2)_mask.png")
-    write(animals / "dog 2" / "scan (2)_mask_1.png")
+    write(animals / "dog 2" / "b" / "scan (2)_mask.png")
+    write(animals / "dog 2" / "b" / "scan (2)_mask_1.png")
     with pytest.warns(UserWarning, match=r"2 of 6 files are named like masks"):
         load_image_folder(animals)
 

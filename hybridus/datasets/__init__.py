@@ -1,4 +1,4 @@
-"""Data sets as scikit-learn Bunches: BUSI, any folder of class folders, simulated breast scans."""
+"""Data sets as scikit-learn Bunches: BUSI, class folders, images with masks, breast phantoms."""
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -8,13 +8,21 @@ if TYPE_CHECKING:
     from hybridus.datasets.folder import load_image_folder
     from hybridus.datasets.groups import read_groups
     from hybridus.datasets.phantoms.breast import make_breast_phantoms
+    from hybridus.datasets.segmentation import load_segmentation_folder
 
-__all__ = ["load_busi", "load_image_folder", "make_breast_phantoms", "read_groups"]
+__all__ = [
+    "load_busi",
+    "load_image_folder",
+    "load_segmentation_folder",
+    "make_breast_phantoms",
+    "read_groups",
+]
 
 # Loading one of them must not cost the imports of the others (pandas, scipy).
 _MODULE_OF = {
     "load_busi": "busi",
     "load_image_folder": "folder",
+    "load_segmentation_folder": "segmentation",
     "make_breast_phantoms": "phantoms",
     "read_groups": "groups",
 }

@@ -1,4 +1,4 @@
-"""BUSI: how its folders pair scans with masks, and what its curation table says about them.
+"""BUSI: scans paired with masks in every layout it is spread in, and its curation table.
 
 Al-Dhabyani et al. 2020 published it as class folders; redistributions move scans and masks into
 ``images`` and ``mask`` folders. One rule reads all of them.
@@ -8,27 +8,37 @@ import os
 import re
 import unicodedata
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 import numpy as np
 import pandas as pd
-from PIL import Image
 from sklearn.utils import Bunch
 
-from hybridus.datasets.folder import (
-    MASK_STEM,
+from hybridus.datasets.groups import clean_groups, describe_groups, read_table
+from hybridus.datasets.layout import MASK_STEM, images_and_masks, parts_of_a_split
+from hybridus.datasets.listing import (
     class_counts,
     existing_folder,
     find_images,
+    is_image,
+    named_path,
     natural_key,
     object_array,
+    quoted,
+    subfolders,
+    walk,
 )
-from hybridus.datasets.groups import clean_groups, describe_groups, read_table
+from hybridus.datasets.mask_files import read_mask_files
 
 TARGET_NAMES = ("normal", "malignant", "benign")
 _MASK_FOLDERS = frozenset({"mask", "masks"})
+# Copies made by file managers, and masks that are not named as BUSI names them.
+_NO_SCAN = re.compile(
+    r"(?<![a-z])(copy|kopie|copie|copia|masks?|seg|segmentation|annotation|label|gt)(?![a-z])",
+    re.IGNORECASE,
+)
 _OBJECTIONS = frozenset({"axilla", "multiclass", "needle"})  # of Pawlowska et al.
 _CURATION_COLUMNS = ("busi_file", "group", "objection", "annotation")
 _LAYOUT = (
@@ -58,9 +68,10 @@ def load_busi(
 
     Scans are handed on as paths, which the estimators decode in batches; masks are decoded here.
     A file is a mask if one of its folders is called ``mask`` or ``masks`` or its name ends with
-    ``_mask`` or ``_mask_N``. The class is the innermost folder called normal, malignant or benign,
-    else the first word of the file name. A mask belongs to the image of its class and name. So the
-    original layout and those with ``images`` and ``mask`` folders all load.
+    ``_mask``, ``_mask_N``, ``_masks`` or ``_mask (N)``. The class is the innermost folder called
+    normal, malignant or benign, else the first word of the file name. A mask belongs to the image
+    of its class and name. So the original layout and those with ``images`` and ``mask`` folders
+    all load.
 
     Parameters
     ----------
@@ -79,9 +90,8 @@ def load_busi(
     sklearn.utils.Bunch
         - ``images`` : ndarray of shape (n_samples,), dtype object, paths as str.
         - ``masks`` : ndarray of shape (n_samples,), dtype object, each a bool array (H, W), True
-          in the lesion. Several masks of one image are OR-ed. A mask pixel is lesion where any
-          colour channel is not zero; alpha does not count. (In JPEG files, where compression
-          leaves noise, it is lesion from half of the range upwards.)
+          in the lesion; see `hybridus.inputs.masks.read_mask`. Several masks of one image are
+          OR-ed.
         - ``target`` : ndarray of shape (n_samples,), int: 0 normal, 1 malignant, 2 benign.
         - ``target_names`` : list of str, ``["normal", "malignant", "benign"]``.
         - ``filenames`` : list of str, paths relative to `path`, with ``/`` on every system.
@@ -100,12 +110,15 @@ def load_busi(
     ValueError
         If there are no such images; an image stands twice; a mask has no image or a lesion no
         mask; sizes differ; a file cannot be read; the mask of a normal scan marks a lesion; the
-        table lacks columns or rows; an objection is unknown.
+        table lacks columns or rows; an objection is unknown. If a file is named neither like a
+        scan nor like a mask (``benign (1) - Copy.png``), which would else count as a scan.
 
     Warns
     -----
     UserWarning
-        If images without a class were passed over, or all masks of a lesion are empty.
+        If images without a class or in forms that are not read were passed over, all masks of a
+        lesion are empty, masks look odd (see `read_mask`), or the parts of a split are loaded
+        together.
 
     References
     ----------
@@ -138,7 +151,7 @@ def load_busi(
     scans = _find_scans(root)
     table, left_out = None, []
     if curation is not None:
-        curated = _read_curation(Path(curation).expanduser())
+        curated = _read_curation(named_path(curation, "the curation table of BUSI"))
         objected = _files_with_objection(curated, excluded)
         _check_listed(curated, scans)
         left_out = [str(scan.image) for scan in scans if _name(scan) in objected]
@@ -148,7 +161,7 @@ def load_busi(
     target = np.array([scan.label for scan in scans], dtype=np.intp)
     return Bunch(
         images=object_array(str(root / file) for file in filenames),
-        masks=object_array(_read_masks(root, scan) for scan in scans),
+        masks=_read_masks(root, scans),
         target=target,
         target_names=list(TARGET_NAMES),
         filenames=filenames,
@@ -160,15 +173,17 @@ def load_busi(
     )
 
 
-def looks_like_busi(folder: Path) -> bool:
-    """Whether masks lie beside the scans of BUSI's classes, or in a folder beside ``images``."""
-    if not folder.is_dir():
+def looks_like_busi(folder: str | os.PathLike[str]) -> bool:
+    """Whether masks lie beside the scans of BUSI's classes, or in a folder beside their images."""
+    root = Path(folder).expanduser()
+    if not root.is_dir():
         return False
-    folders = {entry.name.casefold(): entry for entry in folder.iterdir() if entry.is_dir()}
-    if "images" in folders and folders.keys() & _MASK_FOLDERS:
-        return True
+    folders = {name.casefold(): name for name in subfolders(root)}
+    if images_and_masks(folders):
+        images = [file for file in walk(root) if is_image(file)]
+        return bool(images) and all(_label(PurePosixPath(file)) is not None for file in images)
     return folders.keys() >= set(TARGET_NAMES) and any(
-        MASK_STEM.match(file.stem) for file in folders["malignant"].iterdir()
+        _role(PurePosixPath(file))[1] for file in walk(root / folders["malignant"])
     )
 
 
@@ -182,6 +197,11 @@ def _find_scans(root: Path) -> list[_Scan]:
         if label is None:
             unlabelled.append(file)
             continue
+        if not is_mask and _NO_SCAN.search(stem):
+            raise ValueError(
+                f"{root}: {file!r} is named neither like a scan nor like a mask (a copy, or a mask "
+                f"of another name?); remove it, or name masks {'NAME_mask'!r} or {'NAME_mask_1'!r}"
+            )
         scan = scans.setdefault((label, stem.casefold()), _Scan(label, stem))
         if is_mask:
             scan.masks.append(file)
@@ -201,13 +221,25 @@ def _find_scans(root: Path) -> list[_Scan]:
             UserWarning,
             stacklevel=3,
         )
+    _warn_of_parts(root, [str(scan.image) for scan in scans.values() if scan.image])
     _check_pairs(root, scans.values())
     return sorted(scans.values(), key=lambda scan: (scan.label, natural_key(str(scan.image))))
 
 
+def _warn_of_parts(root: Path, images: Iterable[str]) -> None:
+    parts = parts_of_a_split({folder for file in images for folder in file.split("/")[:-1]})
+    if parts:
+        warnings.warn(
+            f"{root}: {quoted(sorted(parts))} look like the parts of a split, and are loaded "
+            "together; give the folder of one part to load it alone",
+            UserWarning,
+            stacklevel=4,
+        )
+
+
 def _role(file: PurePosixPath) -> tuple[str, bool]:
     """Name that an image shares with its masks, and whether the file is a mask."""
-    suffixed = MASK_STEM.match(file.stem)
+    suffixed = MASK_STEM.fullmatch(file.stem)
     if suffixed:
         return suffixed["image"], True
     return file.stem, any(part.casefold() in _MASK_FOLDERS for part in file.parts[:-1])
@@ -236,53 +268,25 @@ def _check_pairs(root: Path, scans: Iterable[_Scan]) -> None:
             )
 
 
-def _read_masks(root: Path, scan: _Scan) -> np.ndarray:
-    """OR of all masks of one image, at the size of the image."""
-    image = root / str(scan.image)
-    with _open(image) as header:
-        width, height = header.size
-    lesion = np.zeros((height, width), dtype=bool)
-    for file in scan.masks:
-        mask = _read_mask(root / file)
-        if mask.shape != lesion.shape:
+def _read_masks(root: Path, scans: Sequence[_Scan]) -> np.ndarray:
+    """OR of all masks of each image, at the size of the image."""
+    lesions = read_mask_files(root, [str(scan.image) for scan in scans], [s.masks for s in scans])
+    bare = []
+    for scan, lesion in zip(scans, lesions, strict=True):
+        if scan.label == 0 and lesion.any():
             raise ValueError(
-                f"{root}: {scan.image!r} is {width} x {height} pixels (width x height), but its "
-                f"mask {file!r} is {mask.shape[1]} x {mask.shape[0]}; they must be of one size"
+                f"{root}: the normal image {scan.image!r} has a mask that marks {lesion.sum()} "
+                f"pixels as lesion ({scan.masks[0]!r}); correct its class or its mask"
             )
-        lesion |= mask
-    if scan.label == 0 and lesion.any():
-        raise ValueError(
-            f"{root}: the normal image {scan.image!r} has a mask that marks {lesion.sum()} pixels "
-            f"as lesion ({scan.masks[0]!r}); correct its class or its mask"
-        )
-    if scan.label != 0 and not lesion.any():
+        if scan.label != 0 and not lesion.any():
+            bare.append(f"{TARGET_NAMES[scan.label]} image {scan.image!r}")
+    if bare:
         warnings.warn(
-            f"{root}: all masks of the {TARGET_NAMES[scan.label]} image {scan.image!r} are empty",
+            f"{root}: all masks of the {bare[0]} are empty ({len(bare)} lesion(s) have such masks)",
             UserWarning,
-            stacklevel=5,
+            stacklevel=3,
         )
-    return lesion
-
-
-def _open(file: Path) -> Image.Image:
-    """Open an image by its header; the pixels are not decoded."""
-    try:
-        return Image.open(file)
-    except (OSError, SyntaxError, ValueError) as error:
-        raise ValueError(f"{str(file)!r} cannot be read as an image ({error})") from error
-
-
-def _read_mask(file: Path) -> np.ndarray:
-    with _open(file) as image:
-        plain = image.mode in ("1", "L", "I", "I;16", "I;16B", "F")
-        try:
-            # To RGB drops alpha as it is and looks palettes up.
-            pixels = np.asarray(image if plain else image.convert("RGB"))
-        except (OSError, SyntaxError, ValueError) as error:
-            raise ValueError(f"{str(file)!r} cannot be decoded as a mask ({error})") from error
-        # Compression leaves a rim of small values around a lesion.
-        lesion = np.asarray(pixels > 127 if image.format == "JPEG" else pixels != 0)
-    return lesion if lesion.ndim == 2 else np.any(lesion, axis=2)
+    return lesions
 
 
 def _read_curation(file: Path) -> pd.DataFrame:

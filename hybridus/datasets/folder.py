@@ -1,116 +1,32 @@
-"""Images in class folders: what counts as an image file, and in which order files stand."""
+"""Images in class folders, and what is no such folder although it looks like one."""
 
 import os
-import re
 import warnings
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import NoReturn
 
 import numpy as np
 from sklearn.utils import Bunch
 
-IMAGE_SUFFIXES = frozenset(
-    {".png", ".jpg", ".jpeg", ".jpe", ".bmp", ".dib", ".tif", ".tiff", ".gif", ".webp"}
-    | {".pbm", ".pgm", ".ppm", ".pnm"}
+from hybridus.datasets.layout import MASK_STEM, images_and_masks, parts_of_a_split
+from hybridus.datasets.listing import (
+    class_counts,
+    existing_folder,
+    find_images,
+    is_image,
+    natural_key,
+    object_array,
+    quoted,
+    subfolders,
 )
-MASK_STEM = re.compile(r"(?P<image>.+?)[_ -]mask(_?\d+)?$", re.IGNORECASE)
-# Folders that systems and editors leave behind; hidden ones are known by their first character.
-_JUNK_FOLDERS = frozenset({"__MACOSX", "__pycache__"})
-
-
-def natural_key(text: str) -> tuple[list[str | int], str]:
-    """Sort key under which ``scan (2)`` stands before ``scan (10)``.
-
-    Parameters
-    ----------
-    text : str
-        Usually a relative path with ``/`` between its parts.
-
-    Returns
-    -------
-    tuple
-        Text and numbers in turn; the text itself breaks ties (``a1`` and ``a01``).
-
-    Examples
-    --------
-    >>> from hybridus.datasets.folder import natural_key
-    >>> sorted(["scan (10)", "scan (2)", "Scan (1)"], key=natural_key)
-    ['Scan (1)', 'scan (2)', 'scan (10)']
-    """
-    parts = re.split(r"(\d+)", text)
-    return [int(part) if i % 2 else part.casefold() for i, part in enumerate(parts)], text
-
-
-def existing_folder(path: str | os.PathLike[str], holds: str) -> Path:
-    """Return `path` as a Path, or raise an error that says what the folder should hold."""
-    folder = Path(path).expanduser()
-    if not folder.exists():
-        raise FileNotFoundError(f"{folder}: no such folder; expected {holds}")
-    if not folder.is_dir():
-        raise NotADirectoryError(f"{folder}: not a folder; expected {holds}")
-    return folder
-
-
-def find_images(root: Path) -> list[str]:
-    """List the image files under a folder, by their suffix, in natural order.
-
-    Hidden files and folders, the junk of file managers (``._x.png``, ``Thumbs.db``,
-    ``__MACOSX``) and other files are passed over; links to folders are followed.
-
-    Parameters
-    ----------
-    root : Path
-        Folder to search, with all its sub-folders.
-
-    Returns
-    -------
-    list of str
-        Paths relative to `root`, with ``/`` between their parts.
-
-    Raises
-    ------
-    OSError
-        If a sub-folder cannot be read: a part of a data set is never left out silently.
-    """
-    return sorted(_walk(root), key=natural_key)
-
-
-def _walk(root: Path) -> Iterator[str]:
-    seen = set()
-    for folder, subfolders, names in os.walk(root, followlinks=True, onerror=_raise):
-        real = os.path.realpath(folder)
-        if real in seen:  # a link that leads back to where it came from
-            subfolders.clear()
-            continue
-        seen.add(real)
-        subfolders[:] = [name for name in subfolders if not is_junk_folder(name)]
-        for name in names:
-            if not name.startswith(".") and Path(name).suffix.lower() in IMAGE_SUFFIXES:
-                yield Path(folder, name).relative_to(root).as_posix()
-
-
-def _raise(error: OSError) -> NoReturn:
-    raise error
-
-
-def is_junk_folder(name: str) -> bool:
-    """Whether a folder of this name is hidden or left behind by a system."""
-    return name.startswith(".") or name in _JUNK_FOLDERS
-
-
-def object_array(values: Iterable[object]) -> np.ndarray:
-    """1-D object array of `values`, also where they are arrays of one shape."""
-    items = list(values)
-    array = np.empty(len(items), dtype=object)
-    for i, item in enumerate(items):
-        array[i] = item
-    return array
 
 
 def load_image_folder(
-    path: str | os.PathLike[str], *, class_names: Iterable[str] | None = None
+    path: str | os.PathLike[str],
+    *,
+    class_names: Iterable[str] | None = None,
+    split: str | None = None,
 ) -> Bunch:
     """Load any folder of class folders; the images stay on disk and are handed on as paths.
 
@@ -118,11 +34,14 @@ def load_image_folder(
     ----------
     path : str or Path
         Folder with one sub-folder a class; each class folder is searched with all its
-        sub-folders. Files beside the class folders, hidden ones and those without the suffix of an
-        image (``.png``, ``.jpg``, ``.tif``, ``.bmp``, ``.webp``, ... in any case) are passed over.
+        sub-folders. Hidden files and those without the suffix of an image (``.png``, ``.jpg``,
+        ``.tif``, ``.bmp``, ``.webp``, ... in any case) are passed over.
     class_names : iterable of str, default=None
         Class folders to load, in the order of their codes 0, 1, ...; None takes all of them in
         natural order.
+    split : str, default=None
+        The part to load of a data set that is split already, such as ``"train"``: a folder of that
+        name in `path` that holds the class folders, or one in each of the class folders.
 
     Returns
     -------
@@ -144,12 +63,16 @@ def load_image_folder(
         If `path` is not a folder.
     ValueError
         If there are fewer than two class folders, one of them holds no image, or
-        `class_names` names a folder twice or one that is not there.
+        `class_names` names a folder twice or one that is not there. If the folders are the parts
+        of a split (train, test) or images and masks instead of classes, or one class lies in
+        another: the message says how to load them.
 
     Warns
     -----
     UserWarning
-        If files are named like lesion masks (``x_mask.png``), which are no images of a class.
+        If files are named like lesion masks (``x_mask.png``), which are no images of a class;
+        images beside the class folders or in forms that are not read were passed over; or folders
+        in class folders may be what the classes are.
 
     Examples
     --------
@@ -166,68 +89,155 @@ def load_image_folder(
     (['cat/1.png', 'cat/2.png', 'dog/10.png'], [0, 0, 1])
     """
     root = existing_folder(path, "one sub-folder of images for each class")
-    names = _class_folders(root, class_names)
-    found = [[f"{name}/{file}" for file in find_images(root / name)] for name in names]
+    base, below = _place_of_split(root, split)
+    names = _class_folders(base, class_names)
+    found = [find_images(base / name / below) for name in names]
     empty = [name for name, files in zip(names, found, strict=True) if not files]
     if empty:
         raise ValueError(
-            f"{root}: no image files in class folder(s) {_quoted(empty)}; remove them, or name the "
+            f"{base}: no image files in class folder(s) {quoted(empty)}; remove them, or name the "
             "class folders to load in class_names"
         )
-    filenames = [file for files in found for file in files]
+    _check_inside(base, names, found)
+    filenames = [
+        (base / name / below / file).relative_to(root).as_posix()
+        for name, files in zip(names, found, strict=True)
+        for file in files
+    ]
     _warn_of_masks(root, filenames)
     target = np.repeat(np.arange(len(names)), [len(files) for files in found])
+    part = "" if split is None else f" ({split})"
     return Bunch(
         images=object_array(str(root / file) for file in filenames),
         target=target,
         target_names=names,
         filenames=filenames,
         groups=None,
-        DESCR=f"{len(target)} images from the class folders of {root}\n\n"
+        DESCR=f"{len(target)} images from the class folders of {root}{part}\n\n"
         f"{class_counts(target, names)}\n",
     )
 
 
+def _place_of_split(root: Path, split: str | None) -> tuple[Path, str]:
+    """Folder that holds the class folders, and the folder in each of them that is to be loaded."""
+    if split is None:
+        return root, ""
+    names = subfolders(root)
+    if split in names:
+        return root / split, ""
+    lacking = [name for name in names if not split or not (root / name / split).is_dir()]
+    if lacking or not names:
+        raise ValueError(
+            f"{root}: split={split!r} is neither one of its folders ({quoted(names)}) nor a folder "
+            f"in each of them"
+        )
+    return root, split
+
+
 def _class_folders(root: Path, class_names: Iterable[str] | None) -> list[str]:
-    folders = sorted((entry.name for entry in root.iterdir() if entry.is_dir()), key=natural_key)
-    folders = [name for name in folders if not is_junk_folder(name)]
+    folders = subfolders(root)
     if isinstance(class_names, str):
         raise ValueError(f"class_names={class_names!r} is one text; give a list of folder names")
+    if class_names is None:
+        _refuse_other_layouts(root, folders)
     names = folders if class_names is None else [str(name) for name in class_names]
     absent = [name for name in names if name not in folders]
     if absent:
         raise ValueError(
-            f"{root}: class_names has {_quoted(absent)}, which are no class folders; "
-            f"there are {_quoted(folders) or 'none'}"
+            f"{root}: class_names has {quoted(absent)}, which are no class folders; "
+            f"there are {quoted(folders)}"
         )
     twice = [name for name, times in Counter(names).items() if times > 1]
     if twice:
-        raise ValueError(f"class_names has {_quoted(twice)} more than once")
+        raise ValueError(f"class_names has {quoted(twice)} more than once")
     if len(names) < 2:
+        inside = subfolders(root / names[0]) if names else []
+        hint = f". {str(root / names[0])!r} holds {quoted(inside)}: load that?" if inside else ""
         raise ValueError(
-            f"{root}: found {len(names)} class folder(s) ({_quoted(names) or 'none'}); expected "
-            "two or more sub-folders, one for each class, with images in them"
+            f"{root}: found {len(names)} class folder(s) ({quoted(names)}); expected "
+            f"two or more sub-folders, one for each class, with images in them{hint}"
+        )
+    beside = [file.name for file in root.iterdir() if is_image(file.name) and file.is_file()]
+    if beside:
+        warnings.warn(
+            f"{root}: passed over {len(beside)} image(s) beside the class folders (first: "
+            f"{min(beside, key=natural_key)!r})",
+            UserWarning,
+            stacklevel=3,
         )
     return names
 
 
-def _quoted(names: list[str]) -> str:
-    return ", ".join(repr(name) for name in names)
-
-
-def _warn_of_masks(root: Path, filenames: list[str]) -> None:
-    masks = [file for file in filenames if MASK_STEM.match(Path(file).stem)]
-    if masks:
-        warnings.warn(
-            f"{root}: {len(masks)} of {len(filenames)} files are named like masks, not images of a "
-            f"class (first: {masks[0]!r}); load_busi loads scans with masks",
-            UserWarning,
-            stacklevel=3,
+def _refuse_other_layouts(root: Path, folders: Sequence[str]) -> None:
+    parts = parts_of_a_split(folders)
+    if parts:
+        raise ValueError(
+            f"{root}: {quoted(parts)} are the parts of a split, not classes; load one of them with "
+            f"split={parts[-1]!r} (or name them in class_names if they are classes)"
+        )
+    pair = images_and_masks(folders)
+    if pair is not None:
+        raise ValueError(
+            f"{root}: {quoted(pair)} hold images and their masks, not classes; load them with "
+            f"{_segmentation_call(root, *pair)} (or name them in class_names if they are classes)"
         )
 
 
-def class_counts(target: np.ndarray, names: Sequence[str]) -> str:
-    """One line a class: its code, its name and how many samples it has."""
-    counts = np.bincount(target, minlength=len(names))
-    rows = zip(names, counts, strict=True)
-    return "\n".join(f"{code}  {name}: {n}" for code, (name, n) in enumerate(rows))
+def _segmentation_call(root: Path, images: str, masks: str) -> str:
+    folders = f"images={str(root / images)!r}, masks={str(root / masks)!r}"
+    return f"load_segmentation_folder({folders})"
+
+
+def _check_inside(root: Path, names: Sequence[str], found: Sequence[Sequence[str]]) -> None:
+    """Refuse or question folders in the class folders that may be something else."""
+    classes = {name.casefold(): name for name in names}
+    inside: dict[str, list[str]] = {}
+    for name, files in zip(names, found, strict=True):
+        inner = list(dict.fromkeys(file.partition("/")[0] for file in files if "/" in file))
+        inside[name] = inner
+        others = [classes[word] for each in inner if (word := each.casefold()) in classes]
+        if any(other != name for other in others):
+            raise ValueError(
+                f"{root}: the class folder {name!r} holds the folder of another class "
+                f"({quoted(other for other in others if other != name)}); move it beside {name!r}, "
+                "or load the folder whose sub-folders are the classes"
+            )
+        parts = parts_of_a_split(inner)
+        if parts:
+            raise ValueError(
+                f"{root}: the class folder {name!r} holds the parts of a split ({quoted(parts)}); "
+                f"load one of them with split={parts[-1]!r}"
+            )
+        pair = images_and_masks(inner)
+        if pair is not None:
+            raise ValueError(
+                f"{root}: the class folder {name!r} holds images and their masks ({quoted(pair)}); "
+                f"load each class with {_segmentation_call(root / name, *pair)}"
+            )
+        n_deep = sum("/" in file for file in files)
+        if 0 < n_deep < len(files):
+            _warn_of_folders(root, f"{name!r} holds images and, beside them, {quoted(inner)}")
+    common = set(inside[names[0]])
+    if len(common) > 1 and all(set(inner) == common for inner in inside.values()):
+        _warn_of_folders(root, f"every class folder holds {quoted(inside[names[0]])}")
+
+
+def _warn_of_folders(root: Path, what: str) -> None:
+    warnings.warn(
+        f"{root}: {what}; the images in these folders count to the class folder they lie in. If "
+        "the folders are classes themselves, load the folder that holds them",
+        UserWarning,
+        stacklevel=4,
+    )
+
+
+def _warn_of_masks(root: Path, filenames: list[str]) -> None:
+    masks = [file for file in filenames if MASK_STEM.fullmatch(Path(file).stem)]
+    if masks:
+        warnings.warn(
+            f"{root}: {len(masks)} of {len(filenames)} files are named like masks, not images of a "
+            f"class (first: {masks[0]!r}); load scans with masks with load_segmentation_folder("
+            f"images={str(root)!r}, masks={str(root)!r}), those of BUSI with load_busi",
+            UserWarning,
+            stacklevel=3,
+        )

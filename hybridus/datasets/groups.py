@@ -17,7 +17,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 from numpy.typing import NDArray
 
-from hybridus.datasets.folder import object_array
+from hybridus.datasets.listing import named_path, object_array
 
 # What pandas, R, spreadsheets and databases write where a cell has no value.
 _MISSING = frozenset(
@@ -68,7 +68,7 @@ def read_groups(file: str | os.PathLike[str], filenames: Iterable[str]) -> NDArr
     ...     read_groups(file, ["a/1.png", "a/2.png", "b/3.png"]).tolist()
     ['P7', 'P7', 'P9']
     """
-    file = Path(file).expanduser()
+    file = named_path(file, "a CSV table with columns filename and group")
     rows = read_table(file, ("filename", "group"))
     names = [str(PurePosixPath(row["filename"].replace("\\", "/"))) for row in rows]
     if "." in names:

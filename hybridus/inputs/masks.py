@@ -1,25 +1,22 @@
-"""What a mask is: the one module that knows every form in which callers hand over masks.
+"""Masks: the one module that knows every form in which callers hand them over.
 
 Everything else sees `Masks`, a sequence of bool arrays (H, W), True in the lesion; and only this
 module brings a mask to the size of a network and a network's answer back to that of the image.
 """
 
 import os
-from collections.abc import Callable, Sequence
+import warnings
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from PIL import Image
 
-from hybridus.inputs.decoding import decode
+from hybridus.inputs.decoding import Decoded, decode, upright
 from hybridus.inputs.images import Images
+from hybridus.inputs.lesion_pixels import Lesion, check_values, doubt_of, lesion_in
 from hybridus.inputs.resizing import Resize, resize_image
-
-# Several lesions may be numbered, several kinds of tissue may have a grey level each; smoothed
-# or compressed edges have many levels, and "nonzero is lesion" would swell the lesion by them.
-_MOST_LABELS = 8
-_GREY_MODES = ("1", "L", "I", "I;16", "I;16B", "F")
 
 Size = tuple[int, int]
 
@@ -36,6 +33,8 @@ class Masks(Sequence[NDArray[np.bool_]]):
         Size of each mask in pixels, None for those in files.
     paths : list of str or None
         The files behind the masks; None for masks in memory, and where an image has several files.
+    doubts : dict of int to str
+        What is odd about the outline of masks in memory that are not bool, by their index.
     """
 
     def __init__(
@@ -44,10 +43,12 @@ class Masks(Sequence[NDArray[np.bool_]]):
         sizes: Sequence[Size | None],
         *,
         paths: list[str] | None = None,
+        doubts: Mapping[int, str] | None = None,
     ) -> None:
         self._read = read
         self.sizes = list(sizes)
         self.paths = paths
+        self.doubts = dict(doubts or {})
 
     def __len__(self) -> int:
         return len(self.sizes)
@@ -95,12 +96,16 @@ def as_masks(
     ------
     ValueError
         Where labels are given instead of masks, where numbers or sizes do not match, and where
-        shapes or values are not those of masks: NaN, negative, fractions (probabilities), or more
-        than 8 different values beside zero that do not simply count 1, 2, 3, ... (grey edges left
-        by smoothing or resizing, which would swell the lesion). The message names the index.
+        shapes or values are not those of masks: NaN, negative, fractions (probabilities), several
+        values but no zero (1 for background and 2 for lesion), 255 beside 1 (pixels to ignore),
+        or grey levels that make edges or pictures and not areas (left by smoothing or resizing,
+        which would swell the lesion). The message names the index.
 
     Warns
     -----
+    UserWarning
+        Where masks of `images` that are not bool are lesion in every pixel, or along their whole
+        border but not inside. (Masks alone may be predictions, which are what they are.)
     sklearn.exceptions.DataConversionWarning
         Where constant masks come as a column of shape (n, 1).
 
@@ -126,6 +131,12 @@ def as_masks(
             masks = _masks_from_array(_array(masks, name), images, constant_ok, name)
     if images is not None:
         check_pairs(images, masks, name=name)
+        if masks.doubts:
+            first, doubt = min(masks.doubts.items())
+            _warn_of(
+                f"{name}[{first}] is {doubt} ({len(masks.doubts)} of {len(masks)} {name} look odd; "
+                "bool masks are not questioned)"
+            )
     return masks
 
 
@@ -167,9 +178,9 @@ def check_pair(index: int, image: NDArray, mask: NDArray, *, name: str = "masks"
 def read_mask(path: str | os.PathLike, *, name: str = "mask") -> NDArray[np.bool_]:
     """Decode one file into a mask.
 
-    A pixel is lesion where it is not zero; in a colour file where any colour channel is not zero,
-    alpha does not count. In JPEG files, where compression leaves noise, it is lesion from 128 of
-    255 upwards. A file with an EXIF orientation is turned upright, as images are.
+    A pixel is lesion where it is not zero; in a colour file where any colour is not zero, alpha
+    does not count. Where compression has changed the values (JPEG, lossy WebP) it is lesion from
+    128 of 255 upwards. A file with an EXIF orientation is turned upright, as images are.
 
     Returns
     -------
@@ -178,15 +189,36 @@ def read_mask(path: str | os.PathLike, *, name: str = "mask") -> NDArray[np.bool
     Raises
     ------
     ValueError
-        Where the file is absent, cannot be decoded, holds several frames, or (JPEG apart) has
-        grey edges; see `as_masks`.
+        Where the file is absent, cannot be decoded or holds several frames, and where nonzero
+        would not be the lesion: see `as_masks`; in files also where only alpha carries a shape,
+        a palette is incomplete, no pixel is black, or a lossy file is dark or grey. The message
+        names the file, what was seen and the way out.
+
+    Warns
+    -----
+    UserWarning
+        Where the mask is lesion in every pixel, or along its whole border but not inside, and
+        where the colours of a palette say another thing than its numbers (colours count).
     """
-    picture, compressed = decode(path, name=name, kind="a mask")
-    pixels = _pixels(picture)
-    if compressed:
-        return pixels >= 128
-    _check_values(pixels, f"{name}: {os.fspath(path)!r}")
-    return pixels != 0
+    mask, doubt = inspect_mask(path, name=name)
+    _warn_of(doubt and f"{name}: {os.fspath(path)!r} is {doubt}")
+    return mask
+
+
+def inspect_mask(path: str | os.PathLike, *, name: str = "mask") -> Lesion:
+    """Do as `read_mask`, but return what it would warn of, for readers of many files.
+
+    Returns
+    -------
+    Lesion
+        The mask and the doubt about it, a text that goes on after "this file is "; often empty.
+    """
+    return lesion_in(decode(path, name=name, kind="a mask"), f"{name}: {os.fspath(path)!r}")
+
+
+def _warn_of(doubt: str) -> None:
+    if doubt:
+        warnings.warn(doubt, UserWarning, stacklevel=3)
 
 
 def resize_mask(
@@ -304,7 +336,7 @@ def _masks_from_list(items: Sequence[Any], name: str) -> Masks:
 
     paths = [part for one in parts for part in one if isinstance(part, str)]
     single = len(paths) == len(parts) and all(len(one) == 1 for one in parts)
-    return Masks(read, sizes, paths=paths if single else None)
+    return Masks(read, sizes, paths=paths if single else None, doubts=_doubts(parts))
 
 
 def _source(item: Any, name: str) -> str | NDArray:
@@ -312,16 +344,27 @@ def _source(item: Any, name: str) -> str | NDArray:
     if isinstance(item, str | bytes | os.PathLike):
         return os.fsdecode(item)
     if isinstance(item, Image.Image):
-        pixels = _pixels(item)
-    elif _depth(item) < 2:
+        return _opened_mask(item, name)
+    if _depth(item) < 2:
         raise ValueError(
             f"{name} is {type(item).__name__} {item!r:.60}, expected an array of shape (H, W), a "
             "path, or a list of masks of one image (np.zeros((H, W)) where there is no lesion)"
         )
-    else:
-        pixels = _plane(item, name)
-    _check_values(pixels, name)
+    pixels = _plane(item, name)
+    check_values(pixels, name)
     return pixels
+
+
+def _opened_mask(picture: Image.Image, name: str) -> NDArray[np.bool_]:
+    if getattr(picture, "n_frames", 1) > 1 and picture.format != "MPO":
+        raise ValueError(
+            f"{name} is an opened picture of {picture.n_frames} frames; pass picture.copy() of the "  # type: ignore[attr-defined]
+            "frame that you want"
+        )
+    lossy = picture.format in ("JPEG", "MPO")
+    mask, doubt = lesion_in(Decoded(upright(picture), lossy), name)
+    _warn_of(doubt and f"{name} is {doubt}")
+    return mask
 
 
 def _decoded(source: str | NDArray, name: str) -> NDArray[np.bool_]:
@@ -333,6 +376,16 @@ def _common_size(parts: list[str | NDArray], name: str) -> Size | None:
     for shape in shapes[1:]:
         _check_same_size(shapes[0], shape, name)
     return shapes[0] if shapes else None
+
+
+def _doubts(parts: Iterable[Sequence[str | NDArray]]) -> dict[int, str]:
+    """Find arrays of an odd outline. What is bool says itself what is lesion."""
+    return {
+        i: doubt
+        for i, one in enumerate(parts)
+        for part in one
+        if isinstance(part, np.ndarray) and part.dtype != bool and (doubt := doubt_of(part))
+    }
 
 
 def _masks_from_array(array: NDArray, images: Images | None, constant_ok: bool, name: str) -> Masks:
@@ -351,7 +404,7 @@ def _masks_from_array(array: NDArray, images: Images | None, constant_ok: bool, 
         array = array[..., 0]
     if array.ndim != 3:
         hint = (
-            ". Of colour masks take masks.any(axis=-1), of one-hot classes masks[..., k]"
+            ". Of colour masks take masks.max(axis=-1), of one-hot classes masks[..., k]"
             if array.ndim == 4
             else ""
         )
@@ -360,8 +413,9 @@ def _masks_from_array(array: NDArray, images: Images | None, constant_ok: bool, 
             f"or paths{hint}"
         )
     for i, mask in enumerate(array):
-        _check_values(mask, f"{name}[{i}]")
-    return Masks(lambda i: array[i] != 0, [array.shape[1:]] * len(array))
+        check_values(mask, f"{name}[{i}]")
+    sizes = [array.shape[1:]] * len(array)
+    return Masks(lambda i: array[i] != 0, sizes, doubts=_doubts([mask] for mask in array))
 
 
 def _masks_from_rows(array: NDArray, shape: tuple[int, ...] | None, name: str) -> NDArray:
@@ -403,6 +457,11 @@ def _constant_masks(values: NDArray, shape: tuple[int, ...], name: str) -> Masks
 
 
 def _array(item: Any, name: str) -> NDArray:
+    if np.ma.is_masked(item):
+        raise ValueError(
+            f"{name} is a masked array with masked values, which are neither lesion nor none; fill "
+            "them first: masks.filled(0)"
+        )
     try:
         return np.asarray(item)
     except ValueError as error:
@@ -416,7 +475,7 @@ def _plane(item: Any, name: str) -> NDArray:
         array = array[..., 0]
     if array.ndim != 2:
         hint = (
-            ". Of a colour mask take mask.any(axis=-1); several masks of one image are a list"
+            ". Of a colour mask take mask.max(axis=-1); several masks of one image are a list"
             if array.ndim == 3
             else ""
         )
@@ -424,46 +483,6 @@ def _plane(item: Any, name: str) -> NDArray:
     if array.size == 0:
         raise ValueError(f"{name} is empty: shape {array.shape}")
     return array
-
-
-def _pixels(picture: Image.Image) -> NDArray:
-    """Pixels (H, W) of a picture: of colours the largest channel, alpha is dropped."""
-    if picture.mode in _GREY_MODES:
-        return np.asarray(picture)
-    # Conversion to RGB drops alpha as it is and looks palettes up.
-    return np.asarray(picture.convert("RGB")).max(axis=2)
-
-
-def _check_values(mask: NDArray, name: str) -> None:
-    """Raise unless nonzero may be read as lesion."""
-    kind = mask.dtype.kind
-    if kind == "b":
-        return
-    if kind == "c":
-        raise ValueError(f"Complex data not supported: {name} has type {mask.dtype}")
-    if kind not in "iuf":
-        raise ValueError(f"{name} has type {mask.dtype}, expected bool, integers or floats")
-    low, high = mask.min(), mask.max()
-    if not (np.isfinite(low) and np.isfinite(high)):
-        raise ValueError(f"{name} contains NaN or infinity")
-    if low < 0:
-        raise ValueError(
-            f"{name} has negative values (down to {low:.6g}); a mask is zero outside the lesion "
-            "and positive in it. Of logits take masks > 0"
-        )
-    fractions = kind == "f" and bool((mask != np.rint(mask)).any())
-    if not fractions and bool(((mask == 0) | (mask == high)).all()):
-        return
-    values = np.unique(mask[mask != 0])
-    numbered = len(values) == values[-1] < 255
-    if not fractions and (len(values) <= _MOST_LABELS or numbered):
-        return
-    what = "fractions, as probabilities are" if fractions else "as grey edges are"
-    raise ValueError(
-        f"{name} holds {len(values)} distinct values beside zero, {values[0]:.6g} to "
-        f"{values[-1]:.6g} ({what}), but nonzero means lesion. Threshold first: masks > "
-        f"{0.5 if high <= 1 else int(high) // 2}"
-    )
 
 
 def _check_size(index: int, image: tuple[int, ...], mask: tuple[int, ...], name: str) -> None:

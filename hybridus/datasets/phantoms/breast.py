@@ -14,7 +14,7 @@ import pandas as pd
 from sklearn.utils import Bunch, check_random_state, check_scalar
 from threadpoolctl import ThreadpoolController
 
-from hybridus.datasets.folder import class_counts
+from hybridus.datasets.listing import class_counts, object_array
 from hybridus.datasets.phantoms.lesions import Lesion, draw_benign, draw_malignant, place_lesion
 from hybridus.datasets.phantoms.marks import Marks, draw_marks, write_marks
 from hybridus.datasets.phantoms.physics import Grid, Scanner, draw_scanner, scan
@@ -87,6 +87,10 @@ def make_breast_phantoms(
         - ``masks`` : ndarray of the same shape, bool, True in the lesion.
         - ``target`` : ndarray of shape (n_samples,), int: 0 normal, 1 malignant, 2 benign.
         - ``target_names`` : list of str, ``["normal", "malignant", "benign"]``.
+        - ``filenames`` : list of str, ``class (sample).png``: names for tables and for those who
+          save the scans; no files are written.
+        - ``groups`` : ndarray of shape (n_samples,), dtype object, str. Each phantom is a breast
+          of its own, so each is a group of its own.
         - ``lesions`` : DataFrame with a row for each sample, its index in the endless set as
           index: class, signs and geometry of the lesion (mm, dB; NaN or "none" in normal scans),
           then the settings of the scanner and the marks. ``posterior_db`` is the loss below the
@@ -145,6 +149,8 @@ def make_breast_phantoms(
         masks=masks,
         target=target,
         target_names=list(TARGET_NAMES),
+        filenames=[f"{TARGET_NAMES[label]} ({start + k}).png" for k, label in enumerate(target)],
+        groups=object_array(f"phantom {start + k}" for k in range(n_samples)),
         lesions=pd.DataFrame(records, index=index),
         DESCR=_describe(target, start, image_size, seed),
     )
