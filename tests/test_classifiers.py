@@ -90,7 +90,7 @@ def good(images, y):
 @pytest.fixture
 def splits(monkeypatch):
     """Samples trained on and held out, of each fit, with the groups that it was given."""
-    from hybridus.estimators import network as _network_estimator
+    from hybridus.estimators import trained as _network_estimator
     from hybridus.training.held_out import split_validation
 
     seen = []
@@ -206,11 +206,11 @@ class TestLearning:
             )
 
     def test_many_images_are_predicted_in_parts(self, fitted, images, monkeypatch):
-        from hybridus.estimators import network as _network_estimator
+        from hybridus.estimators import trained as _network_estimator
 
         many = np.concatenate([images] * 3)
         expected = fitted.predict_proba(many)
-        monkeypatch.setattr(_network_estimator, "PREDICTED_TOGETHER", 50)
+        monkeypatch.setattr(_network_estimator, "HELD_TOGETHER", 50)
         np.testing.assert_allclose(fitted.predict_proba(many), expected, atol=1e-6)
 
     def test_without_hidden_layers_there_is_a_softmax_alone(self, images, y):

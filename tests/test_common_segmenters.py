@@ -68,6 +68,7 @@ EXPECTED_FAILURES = {
 
 def test_no_segmenter_is_left_out():
     public = {name for name in segmenters.__all__ if name.endswith("Segmenter")}
+    public -= {"NetworkSegmenter"}  # the base of them
     assert {type(segmenter).__name__ for segmenter in SEGMENTERS} == public
 
 

@@ -1,5 +1,7 @@
 """Networks that segment: layers, sizes and names, metrics, and decoders over a cut encoder."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 from sklearn.metrics import accuracy_score, f1_score, jaccard_score, precision_score, recall_score
@@ -17,11 +19,18 @@ from hybridus.training.networks.segmentation import (
     build_dncnn,
     build_encoder_unet,
     build_unet,
+    compile_segmenter,
     segmentation_metrics,
 )
 
 COMPILED = {"loss": "binary_crossentropy", "optimizer": "adam", "policy": "float32"}
 HALVINGS = ("half", "quarter", "eighth", "sixteenth")
+
+
+def compiled(build, *arguments, **options):
+    """Give the compiled network of a builder."""
+    how = {name: options.pop(name, value) for name, value in COMPILED.items()}
+    return compile_segmenter(partial(build, *arguments, **options), **how)
 
 
 def unet(image_size=(16, 16), **changed):
@@ -32,9 +41,8 @@ def unet(image_size=(16, 16), **changed):
         "dropout_rate": 0.0,
         "attention": False,
         "deep_supervision": False,
-        **COMPILED,
     }
-    return build_unet(image_size, **{**options, **changed})
+    return compiled(build_unet, image_size, **{**options, **changed})
 
 
 def four_halvings(input_shape):
@@ -70,10 +78,9 @@ def encoder_unet(frozen, partition=None, **changed):
         "decoder_stride": 2,
         "dropout_rate": 0.0,
         "batch_norm": True,
-        **COMPILED,
     }
     partition = partition or partitions(frozen, "none", cut=True)[0]
-    return build_encoder_unet(frozen, partition, **{**options, **changed})
+    return compiled(build_encoder_unet, frozen, partition, **{**options, **changed})
 
 
 def noise(*shape, seed=0):
@@ -156,7 +163,7 @@ class TestUNet:
 
 class TestDnCNN:
     def test_only_the_layers_between_the_first_and_the_last_are_normalised(self):
-        shapes = build_dncnn((9, 9), n_layers=4, filters=3, **COMPILED).shapes
+        shapes = compiled(build_dncnn, (9, 9), n_layers=4, filters=3).shapes
         kernels = {path: shape for path, shape in shapes.items() if path.endswith("kernel")}
         assert kernels == {
             "conv_1/kernel": (3, 3, 1, 3),
@@ -171,7 +178,7 @@ class TestDnCNN:
         }
 
     def test_a_pixel_is_judged_by_a_window_of_twice_the_layers_and_one(self):
-        network = build_dncnn((15, 21), n_layers=3, filters=8, **COMPILED)
+        network = compiled(build_dncnn, (15, 21), n_layers=3, filters=8)
         images = noise(2, 15, 21, 1)
         images[1] = images[0]
         images[1, 7, 10] += 100
@@ -344,7 +351,7 @@ class TestEncoderUNet:
     "build",
     [
         lambda: unet(attention=True, deep_supervision=True, dropout_rate=0.2),
-        lambda: build_dncnn((8, 8), n_layers=4, filters=3, **COMPILED),
+        lambda: compiled(build_dncnn, (8, 8), n_layers=4, filters=3),
         lambda: encoder_unet(frozen_halvings(), dropout_rate=0.2),
     ],
     ids=["unet", "dncnn", "encoder unet"],

@@ -25,7 +25,6 @@ from tiny_networks import HALVED
 from hybridus import Augmentation, EncoderSpec
 from hybridus.encoders.registry import get_encoder
 from hybridus.encoders.weights import locate_weights, read_weights
-from hybridus.estimators.network import NetworkEstimator
 from hybridus.estimators.preprocessing import ContrastEqualizer, SpeckleFilter
 from hybridus.estimators.segmenters import (
     DnCNNSegmenter,
@@ -34,7 +33,8 @@ from hybridus.estimators.segmenters import (
     ResNet50Segmenter,
     UNetSegmenter,
 )
-from hybridus.estimators.segmenters.answers import best_threshold
+from hybridus.estimators.segmenters.prediction import best_threshold
+from hybridus.estimators.trained import NetworkEstimator
 from hybridus.inputs.resizing import resize_image
 from hybridus.metrics import dice, dice_scorer, iou, iou_scorer
 from hybridus.training import loop as training
@@ -671,7 +671,7 @@ class TestAnswers:
         assert unet.predict(unseen[0][:1]).shape == (1, 32, 32, 1)
 
     def test_in_large_numbers_are_those_of_each_image(self, unet, unseen, monkeypatch):
-        monkeypatch.setattr("hybridus.estimators.segmenters.network.PREDICTED_TOGETHER", 7)
+        monkeypatch.setattr("hybridus.estimators.segmenters.base.HELD_TOGETHER", 7)
         whole = copy.copy(unet).set_params(tta=True).predict_proba(unseen[0])
         monkeypatch.undo()
         parts = copy.copy(unet).set_params(tta=True).predict_proba(unseen[0])
@@ -1191,11 +1191,11 @@ class TestParameters:
             (EncoderSpec("both", strided, taps=("half",), skips=("quarter", "eighth")), None),
         ):
             net = small_encoder_unet(encoder)
-            net._settle()
+            net._resolve()
             assert net.frozen_.taps == (skips or encoder.skips)
         for name in ("mobilenet_v2", "mobilenet_v2_0.35", "vgg16", "resnet50"):
             net = EncoderUNetSegmenter(name, weights="random", image_size=64)
-            net._settle()
+            net._resolve()
             sizes = [shape[0] for shape in net._partitions()[0].shapes]
             assert sizes == [16 // 2**k for k in range(len(sizes))]
 

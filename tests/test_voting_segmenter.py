@@ -14,7 +14,6 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV, GroupKFold, cross_validate
 from tiny_images import boxed, discs
 
-from hybridus.estimators.network import NetworkEstimator
 from hybridus.estimators.segmenters import (
     DnCNNSegmenter,
     PixelSegmenter,
@@ -22,6 +21,7 @@ from hybridus.estimators.segmenters import (
     UNetSegmenter,
     VotingSegmenter,
 )
+from hybridus.estimators.trained import NetworkEstimator
 from hybridus.metrics import dice, dice_scorer
 
 

@@ -1,13 +1,12 @@
-"""`FineTunedClassifier`: joins images, stored activations and training into a classifier."""
+"""`FineTunedClassifier`: images, stored activations and training joined into a classifier."""
 
 import json
-import os
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import KW_ONLY, replace
 from functools import partial
 from numbers import Integral, Real
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -22,27 +21,21 @@ from hybridus._sklearn import (
     _check_sample_weight,
     _fit_context,
 )
-from hybridus.encoders.engine import EngineChoice, choose_engine
-from hybridus.encoders.frozen import freeze
-from hybridus.encoders.registry import EncoderSpec
 from hybridus.encoders.weights import draw_variables
 from hybridus.estimators.fitting import all_or_nothing
-from hybridus.estimators.network import NetworkEstimator, plain_batches, stored_bytes
-from hybridus.inputs.augmentation import Augmentation
+from hybridus.estimators.on_encoder import OnEncoder
+from hybridus.estimators.parameters import with_parameters
+from hybridus.estimators.trained import POLICIES, NetworkEstimator, plain_batches
 from hybridus.inputs.images import Images, validate_images
 from hybridus.inputs.labels import check_labels
-from hybridus.inputs.resizing import Resize
-from hybridus.training.batches import open_batches
 
 if TYPE_CHECKING:
     from hybridus.encoders.partition import Partition
-    from hybridus.training.batches import Batches
     from hybridus.training.loop import HeldOut, Samples, TrainableNetwork
 
-_POLICIES = {"float32": "float32", "bfloat16": "mixed_bfloat16"}
 
-
-class FineTunedClassifier(ClassifierMixin, NetworkEstimator):
+@with_parameters
+class FineTunedClassifier(ClassifierMixin, OnEncoder, NetworkEstimator):
     """Classify images with a pretrained CNN of which all, some or none of the layers are trained.
 
     The network is the encoder, average pooling over positions, hidden layers with dropout, and a
@@ -55,75 +48,20 @@ class FineTunedClassifier(ClassifierMixin, NetworkEstimator):
 
     Parameters
     ----------
-    encoder : str or EncoderSpec, default="mobilenet_v2"
-        Name of a registered encoder (`list_encoders`), or its row (`register_encoder`).
-    weights : {"imagenet", "bundled", "random"} or path, default="imagenet"
-        Where training starts; see `DeepFeatureExtractor`.
     layers : {"last", "multi"} or list of str, default="last"
         Layers whose pooled outputs the head sees, side by side; see `DeepFeatureExtractor`.
-    trainable : str, default="last:20"
-        Which layers of the encoder are trained: "none", "all", "first:10" (as Keras lists them,
-        the input layer counted), "last:20", or the beginning of layer names, such as "block_16".
-        Batch normalisation is never trained and stays in inference mode, since statistics of small
-        batches throw away what was learned; only with ``weights="random"`` does that of trained
-        layers take the statistics of each batch.
     hidden_layer_sizes : sequence of int, default=(128,)
         Units of the layers between pooling and softmax, with ReLU; may be empty.
     dropout_rate : float, default=0.3
         Share of hidden units that are dropped in training, after each hidden layer.
     augmentation : {"light", "strong"}, Augmentation or None, default="light"
         How training images are varied; validation images never are.
-    n_views : int, default=8
-        Where activations are stored, the number of fixed views of each image that augmentation
-        draws from, the image itself among them. Otherwise each batch is augmented anew.
-    image_size : int or (int, int), default=None
-        Height and width in pixels to which images are resized; None is the encoder's own.
-    image_shape : tuple of int, default=None
-        Shape of images that are given as flattened rows; see `DeepFeatureExtractor`.
-    resize : {"stretch", "pad"}, default="stretch"
-        "pad" keeps the aspect ratio and centres the image on black.
-    optimizer : str or dict, default="adam"
-        Name, or configuration as `keras.optimizers.get` takes it; without a learning rate.
-    learning_rate : float, default=1e-3
-        At the start.
-    lr_schedule : {"plateau", "cosine"} or None, default="plateau"
-        "plateau" takes a fifth of it when the watched loss has not fallen for half of `patience`,
-        three times at most; "cosine" lets it fall to zero over `max_epochs` (Loshchilov and Hutter
-        2017, arXiv:1608.03983, without restarts).
-    early_stopping : bool, default=True
-        Stop when the watched loss has not fallen for `patience` epochs, and go back to the weights
-        of the best epoch. The loss watched is that of the validation part, or of training where
-        there is none.
-    validation_fraction : float or None, default=0.15
-        Share of the samples held out; None trains on all and validates nothing.
-    patience : int, default=10
-        Epochs.
-    batch_size : int, default=32
-        Images in a step.
-    max_epochs : int, default=50
-        Largest number of epochs.
     class_weight : dict, "balanced" or None, default=None
         As in scikit-learn; multiplied with `sample_weight`, and scaled to a mean of 1.
     label_smoothing : float, default=0.0
         Share of each label that is spread over all classes (Szegedy et al. 2016).
     warm_start : bool, default=False
         Start `fit` from the weights of the last one instead of `weights` and a new head.
-    precision : {"float32", "bfloat16"}, default="float32"
-        "bfloat16" computes in mixed precision; weights stay float32. A stored prefix is computed
-        in float32 all the same.
-    engine : {"auto", "keras", "openvino"}, default="auto"
-        What runs the frozen part, once for each image; see `DeepFeatureExtractor`. With "keras"
-        training is the same to the bit as without stored activations; OpenVINO is up to three
-        times faster, and its differences of 1e-6 grow in training.
-    cache : bool, default=True
-        Keep activations of the frozen part in memory-mapped files of this process, up to
-        ``HYBRIDUS_ACTIVATION_GIB`` (default 4). False computes them in every step, as does a part
-        that is larger.
-    random_state : int, RandomState or None, default=None
-        Decides head, validation part, order, augmentation and dropout; the same seed and number of
-        threads give the same model. Global seeds are neither used nor changed.
-    verbose : int, default=0
-        1 prints a line an epoch.
 
     Attributes
     ----------
@@ -132,17 +70,6 @@ class FineTunedClassifier(ClassifierMixin, NetworkEstimator):
         A row an epoch: ``loss, accuracy, precision, recall, f1`` (the last three means over the
         classes) while training, the same with ``val_`` for the validation part, ``learning_rate``
         and ``seconds``. Weights count in losses only.
-    n_iter_ : int
-        Epochs trained.
-    best_epoch_ : int
-        Epoch with the lowest watched loss; with `early_stopping` its weights are kept.
-    variables_ : dict of str to array
-        Values of all variables that were trained, by their path; the others are those of the
-        weights file.
-    frozen_ : FrozenEncoder
-        Encoder, input size and digest of the weights as plain data.
-    n_features_in_ : int
-        Values in one image, where all images had one shape.
 
     Notes
     -----
@@ -168,96 +95,22 @@ class FineTunedClassifier(ClassifierMixin, NetworkEstimator):
     ['loss', 'accuracy', 'precision', 'recall', 'f1']
     """
 
-    classes_: NDArray
+    _: KW_ONLY
+    hidden_layer_sizes: Sequence[int] = (128,)
+    dropout_rate: float = 0.3
+    class_weight: dict | str | None = None
+    label_smoothing: float = 0.0
+    warm_start: bool = False
 
     _parameter_constraints: ClassVar[dict] = {
-        "encoder": [str, EncoderSpec],
-        "weights": [str, os.PathLike],
-        "layers": [StrOptions({"last", "multi"}), list, tuple],
-        "trainable": [str],
         "hidden_layer_sizes": [tuple, list],
         "dropout_rate": [Interval(Real, 0, 1, closed="left")],
-        "augmentation": [str, Augmentation, None],
-        "n_views": [Interval(Integral, 1, None, closed="left")],
-        "image_size": [None, Interval(Integral, 1, None, closed="left"), tuple, list],
-        "image_shape": [None, tuple, list],
-        "resize": [StrOptions({"stretch", "pad"})],
-        "optimizer": [str, dict],
-        "learning_rate": [Interval(Real, 0, None, closed="neither")],
-        "lr_schedule": [StrOptions({"plateau", "cosine"}), None],
-        "early_stopping": ["boolean"],
-        "validation_fraction": [Interval(Real, 0, 1, closed="neither"), None],
-        "patience": [Interval(Integral, 1, None, closed="left")],
-        "batch_size": [Interval(Integral, 1, None, closed="left")],
-        "max_epochs": [Interval(Integral, 1, None, closed="left")],
         "class_weight": [dict, StrOptions({"balanced"}), None],
         "label_smoothing": [Interval(Real, 0, 1, closed="left")],
         "warm_start": ["boolean"],
-        "precision": [StrOptions(set(_POLICIES))],
-        "engine": [StrOptions({"auto", "keras", "openvino"})],
-        "cache": ["boolean"],
-        "random_state": ["random_state"],
-        "verbose": ["verbose"],
     }
 
-    def __init__(
-        self,
-        encoder: str | EncoderSpec = "mobilenet_v2",
-        *,
-        weights: str | os.PathLike = "imagenet",
-        layers: str | Sequence[str] = "last",
-        trainable: str = "last:20",
-        hidden_layer_sizes: Sequence[int] = (128,),
-        dropout_rate: float = 0.3,
-        augmentation: str | Augmentation | None = "light",
-        n_views: int = 8,
-        image_size: int | tuple[int, int] | None = None,
-        image_shape: tuple[int, ...] | None = None,
-        resize: Resize = "stretch",
-        optimizer: str | Mapping[str, Any] = "adam",
-        learning_rate: float = 1e-3,
-        lr_schedule: Literal["plateau", "cosine"] | None = "plateau",
-        early_stopping: bool = True,
-        validation_fraction: float | None = 0.15,
-        patience: int = 10,
-        batch_size: int = 32,
-        max_epochs: int = 50,
-        class_weight: dict | str | None = None,
-        label_smoothing: float = 0.0,
-        warm_start: bool = False,
-        precision: Literal["float32", "bfloat16"] = "float32",
-        engine: EngineChoice = "auto",
-        cache: bool = True,
-        random_state: Any = None,
-        verbose: int = 0,
-    ) -> None:
-        self.encoder = encoder
-        self.weights = weights
-        self.layers = layers
-        self.trainable = trainable
-        self.hidden_layer_sizes = hidden_layer_sizes
-        self.dropout_rate = dropout_rate
-        self.augmentation = augmentation
-        self.n_views = n_views
-        self.image_size = image_size
-        self.image_shape = image_shape
-        self.resize = resize
-        self.optimizer = optimizer
-        self.learning_rate = learning_rate
-        self.lr_schedule = lr_schedule
-        self.early_stopping = early_stopping
-        self.validation_fraction = validation_fraction
-        self.patience = patience
-        self.batch_size = batch_size
-        self.max_epochs = max_epochs
-        self.class_weight = class_weight
-        self.label_smoothing = label_smoothing
-        self.warm_start = warm_start
-        self.precision = precision
-        self.engine = engine
-        self.cache = cache
-        self.random_state = random_state
-        self.verbose = verbose
+    _pooling = "avg"
 
     @all_or_nothing
     @_fit_context(prefer_skip_nested_validation=True)
@@ -315,7 +168,7 @@ class FineTunedClassifier(ClassifierMixin, NetworkEstimator):
                 "a classifier needs samples of two classes or more, got only one class: "
                 f"{labels[counted].tolist()[0]!r}" + " (others have no weight)" * (len(classes) > 1)
             )
-        self.classes_ = classes
+        self.classes_: NDArray = classes
         seed = self._seed()
         train, held_out = self._hold_out(codes, counted, groups, seed)
         metadata = {} if sample_weight is None else {"sample_weight": sample_weight}
@@ -469,7 +322,7 @@ class FineTunedClassifier(ClassifierMixin, NetworkEstimator):
         """Lend a network and give it what it trains on: pixels, or activations at the cut."""
         from hybridus.training.loop import HeldOut, Samples, lease
 
-        self._settle()
+        self._resolve()
         targets = np.eye(len(self.classes_), dtype=np.float32)[codes]
         scaled = (weights / weights[train].mean()).astype(np.float32)
         partition, batches, held_batches = self._open_parts(images, train, held_out)
@@ -487,37 +340,13 @@ class FineTunedClassifier(ClassifierMixin, NetworkEstimator):
         with lease(self._key(partition), partial(self._build, partition)) as network:
             yield network, Samples(scaled[train], draw), held
 
-    def _settle(self) -> None:
+    def _resolve(self) -> None:
         if not all(isinstance(w, Integral) and w > 0 for w in self.hidden_layer_sizes):
             raise ValueError(
                 f"hidden_layer_sizes={self.hidden_layer_sizes!r}: expected numbers of units, each "
                 "1 or more"
             )
-        self.frozen_ = freeze(
-            self.encoder,
-            weights=self.weights,
-            layers=self.layers,
-            pooling="avg",
-            image_size=self.image_size,
-            resize=self.resize,
-            engine=choose_engine(self.engine, "float32"),
-            precision="float32",
-        )
-
-    def _activation_bytes(self, partition: "Partition", n_images: int) -> float:
-        return stored_bytes(self, partition, n_images, "float32")
-
-    def _partitions(self) -> list["Partition"]:
-        from hybridus.encoders.partition import partitions
-
-        return partitions(self.frozen_, self.trainable, cut=self.cache)
-
-    def _open(
-        self, images: Images, partition: "Partition", augmentation: Augmentation | None = None
-    ) -> "Batches | None":
-        return open_batches(
-            images, self.frozen_, partition, augmentation=augmentation, n_views=self.n_views
-        )
+        self.frozen_ = self._freeze()
 
     def _key(self, partition: "Partition") -> Hashable:
         """Everything that is traced into the network, or that resetting does not restore."""
@@ -544,7 +373,7 @@ class FineTunedClassifier(ClassifierMixin, NetworkEstimator):
             dropout_rate=self.dropout_rate,
             label_smoothing=self.label_smoothing,
             optimizer=self.optimizer,
-            policy=_POLICIES[self.precision],
+            policy=POLICIES[self.precision],
         )
 
     @staticmethod

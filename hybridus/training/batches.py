@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from hybridus.encoders.partition import Partition
 
 _CHUNK = 32  # images that are decoded and augmented together
-PREDICTED_TOGETHER = 512  # images whose pixels or activations are held at a time
+HELD_TOGETHER = 512  # images whose pixels or activations are held at a time
 _MOST_KNOWN_FILES = 1_000_000
 
 

@@ -24,7 +24,7 @@ Values = dict[str, NDArray]
 
 _MOST_IDLE = 4
 _PLATEAU_FACTOR = 0.2
-_PREDICTED_TOGETHER = 32
+_PREDICTION_BATCH = 32
 _FEW = 4
 _OF_ANOTHER = (
     "was learned by a network of another architecture: a parameter that decides it was changed "
@@ -211,9 +211,9 @@ class TrainableNetwork:
         """Predict samples in batches of any size; they are padded to few sizes."""
         parts = []
         for batch in batches:
-            for start in range(0, len(batch), _PREDICTED_TOGETHER):
-                part = batch[start : start + _PREDICTED_TOGETHER]
-                size = _FEW if len(part) <= _FEW else _PREDICTED_TOGETHER
+            for start in range(0, len(batch), _PREDICTION_BATCH):
+                part = batch[start : start + _PREDICTION_BATCH]
+                size = _FEW if len(part) <= _FEW else _PREDICTION_BATCH
                 padding = [(0, size - len(part))] + [(0, 0)] * (part.ndim - 1)
                 predicted = self.model.predict_on_batch(np.pad(part, padding))
                 parts.append(np.asarray(predicted, dtype=np.float32)[: len(part)])

@@ -21,7 +21,7 @@ from hybridus.encoders.engine import choose_engine
 from hybridus.encoders.frozen import FrozenEncoder, freeze
 from hybridus.encoders.registry import EncoderSpec
 from hybridus.estimators.fitting import all_or_nothing
-from hybridus.estimators.segmenters.answers import (
+from hybridus.estimators.segmenters.prediction import (
     Postprocessing,
     SegmenterMixin,
     best_threshold,
@@ -207,7 +207,7 @@ class PixelSegmenter(SegmenterMixin, BaseEstimator):
                 f"{type(self._estimator).__name__} takes no sample_weight; choose another "
                 "estimator or leave sample_weight out"
             )
-        self._settle()
+        self._resolve()
         size = self.mask_size_
         targets = resized_targets(images, masks, size, self.resize_)
         random = check_random_state(self.random_state)
@@ -263,13 +263,13 @@ class PixelSegmenter(SegmenterMixin, BaseEstimator):
         draft = clone(self)
         draft._validate_params()
         validate_images(draft, X, reset=True, image_shape=self.image_shape)
-        draft._settle()
+        draft._resolve()
         if draft.frozen_ is not None:
             from hybridus.encoders.partition import divide
 
             divide(draft.frozen_.spec, draft.frozen_.image_size, draft.frozen_.taps, "none")
 
-    def _settle(self) -> None:
+    def _resolve(self) -> None:
         """Resolve sizes and what of an encoder is needed, before pixels are drawn."""
         if not is_classifier(self._estimator):
             raise ValueError(

@@ -11,7 +11,7 @@ from sklearn.utils import Bunch
 
 from hybridus._sklearn import Interval, StrOptions, _BaseComposition, _fit_context
 from hybridus.estimators.fitting import all_or_nothing
-from hybridus.estimators.segmenters.answers import Postprocessing, SegmenterMixin, same_margins
+from hybridus.estimators.segmenters.prediction import Postprocessing, SegmenterMixin, same_margins
 from hybridus.inputs.images import Images, validate_images
 from hybridus.inputs.masks import restore_mask
 

@@ -1,10 +1,10 @@
 """Segmentation networks: from pixels, or activations of an encoder, to lesion probabilities.
 
-Every function builds and compiles one architecture; all end in one map of probabilities, float32
+Every builder gives the tensors of one architecture, input and probabilities: one map, float32
 (n, h, w, 1), to which deep supervision adds a channel for each coarser scale.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from hybridus._keras import building, keras
@@ -21,6 +21,35 @@ _ABOVE_HALF = 0.5 + 2.0**-24
 _MOMENTUM = 0.9  # of batch normalisation; a training set of hundreds gives few steps
 
 
+def compile_segmenter(
+    build: Callable[[], tuple[Any, Any]], *, loss: str, optimizer: Any, policy: str
+) -> TrainableNetwork:
+    """Build a segmentation network under a dtype policy, and compile it.
+
+    Parameters
+    ----------
+    build : callable
+        Returns the tensors of input and probabilities; several channels of these are scales.
+    loss : str
+        See `hybridus.training.losses.make_loss`.
+    optimizer : str or dict
+        As `keras.optimizers.get` takes it.
+    policy : str
+        Such as "mixed_bfloat16".
+    """
+    with building(policy):
+        inputs, output = build()
+        of_image = make_loss(loss)
+        n_scales = output.shape[-1]
+        return TrainableNetwork(
+            inputs,
+            output,
+            loss=of_image if n_scales == 1 else DeeplySupervised(of_image, n_scales),
+            metrics=segmentation_metrics,
+            optimizer=optimizer,
+        )
+
+
 def build_unet(
     image_size: tuple[int, int],
     *,
@@ -30,35 +59,33 @@ def build_unet(
     dropout_rate: float,
     attention: bool,
     deep_supervision: bool,
-    **compiled: Any,
-) -> TrainableNetwork:
+) -> tuple[Any, Any]:
     """Build the U-Net of Ronneberger et al. 2015 with "same" padding.
 
     Filters double with each of `depth` halvings; dropout acts at the bottom; attention gates are
     those of Oktay et al. 2018. The input is grey,
     float32 (n, H, W, 1), 0..255.
     """
-    with building(compiled.pop("policy")):
-        inputs = keras.Input((*image_size, 1), dtype="float32", name="grey")
-        x, skips = inputs / 255.0, []
-        for level in range(depth):
-            x = _double_conv(x, base_filters * 2**level, batch_norm, f"down_{level}")
-            skips.append(x)
-            x = layers.MaxPooling2D()(x)
-        x = _double_conv(x, base_filters * 2**depth, batch_norm, "bottom")
-        if dropout_rate:
-            x = layers.Dropout(dropout_rate)(x)
-        scales = []
-        for level in reversed(range(depth)):
-            filters = base_filters * 2**level
-            x = layers.Conv2DTranspose(filters, 2, strides=2, name=f"up_{level}_widen")(x)
-            skip = skips[level]
-            if attention:
-                skip = _attend(skip, x, filters // 2, f"gate_{level}")
-            x = layers.Concatenate()([skip, x])
-            x = _double_conv(x, filters, batch_norm, f"up_{level}")
-            scales.append((x, 2**level))
-        return _compile(inputs, _heads(scales if deep_supervision else scales[-1:]), **compiled)
+    inputs = keras.Input((*image_size, 1), dtype="float32", name="grey")
+    x, skips = inputs / 255.0, []
+    for level in range(depth):
+        x = _double_conv(x, base_filters * 2**level, batch_norm, f"down_{level}")
+        skips.append(x)
+        x = layers.MaxPooling2D()(x)
+    x = _double_conv(x, base_filters * 2**depth, batch_norm, "bottom")
+    if dropout_rate:
+        x = layers.Dropout(dropout_rate)(x)
+    scales = []
+    for level in reversed(range(depth)):
+        filters = base_filters * 2**level
+        x = layers.Conv2DTranspose(filters, 2, strides=2, name=f"up_{level}_widen")(x)
+        skip = skips[level]
+        if attention:
+            skip = _attend(skip, x, filters // 2, f"gate_{level}")
+        x = layers.Concatenate()([skip, x])
+        x = _double_conv(x, filters, batch_norm, f"up_{level}")
+        scales.append((x, 2**level))
+    return inputs, _heads(scales if deep_supervision else scales[-1:])
 
 
 def build_encoder_unet(
@@ -70,72 +97,65 @@ def build_encoder_unet(
     decoder_stride: int,
     dropout_rate: float,
     batch_norm: bool,
-    **compiled: Any,
-) -> TrainableNetwork:
+) -> tuple[Any, Any]:
     """Build a decoder over the tapped maps of an encoder, from the coarsest to `decoder_stride`.
 
     Each map is first narrowed to the decoder's width by a 1x1 convolution; the probabilities are
     brought from the last stride to `mask_size` by bilinear interpolation. The input is what
     `build_rest` says.
     """
-    with building(compiled.pop("policy")):
-        pretrained = frozen.source().path is not None
-        inputs, maps = build_rest(
-            frozen.spec, frozen.image_size, frozen.taps, partition, pretrained=pretrained
+    pretrained = frozen.source().path is not None
+    inputs, maps = build_rest(
+        frozen.spec, frozen.image_size, frozen.taps, partition, pretrained=pretrained
+    )
+    encoder = keras.Model(inputs, maps)
+    if encoder.weights:
+        load_encoder(encoder, frozen)
+    by_size: dict[tuple[int, int], list[Any]] = {}
+    for tensor in maps:
+        by_size.setdefault(tuple(tensor.shape[1:3]), []).append(tensor)
+    x, level = None, 0
+    size = min(by_size)
+    while True:
+        filters = decoder_filters[min(level, len(decoder_filters) - 1)]
+        names = (f"narrow_{level}_{k}" for k in range(len(maps)))
+        seen = [
+            _conv(tensor, filters, 1, batch_norm, name)
+            for tensor, name in zip(by_size.pop(size, []), names, strict=False)
+        ]
+        parts = seen if x is None else [*seen, _resized(x, size)]
+        x = parts[0] if len(parts) == 1 else layers.Concatenate()(parts)
+        if level == 0 and dropout_rate:
+            x = layers.SpatialDropout2D(dropout_rate)(x)
+        x = _double_conv(x, filters, batch_norm, f"decode_{level}")
+        if frozen.image_size[0] <= size[0] * decoder_stride:
+            break
+        doubled = (2 * size[0], 2 * size[1])
+        # Encoders round odd sizes up, so the next finer layer may be a pixel short of it.
+        size = max((known for known in by_size if known[0] <= doubled[0]), default=doubled)
+        level += 1
+    if by_size:
+        raise ValueError(
+            f"layers with maps of {sorted(by_size)} pixels are finer than the decoder goes: "
+            f"with decoder_stride={decoder_stride} it stops at {size}; lower decoder_stride or "
+            "leave these layers out"
         )
-        encoder = keras.Model(inputs, maps)
-        if encoder.weights:
-            load_encoder(encoder, frozen)
-        by_size: dict[tuple[int, int], list[Any]] = {}
-        for tensor in maps:
-            by_size.setdefault(tuple(tensor.shape[1:3]), []).append(tensor)
-        x, level = None, 0
-        size = min(by_size)
-        while True:
-            filters = decoder_filters[min(level, len(decoder_filters) - 1)]
-            names = (f"narrow_{level}_{k}" for k in range(len(maps)))
-            seen = [
-                _conv(tensor, filters, 1, batch_norm, name)
-                for tensor, name in zip(by_size.pop(size, []), names, strict=False)
-            ]
-            parts = seen if x is None else [*seen, _resized(x, size)]
-            x = parts[0] if len(parts) == 1 else layers.Concatenate()(parts)
-            if level == 0 and dropout_rate:
-                x = layers.SpatialDropout2D(dropout_rate)(x)
-            x = _double_conv(x, filters, batch_norm, f"decode_{level}")
-            if frozen.image_size[0] <= size[0] * decoder_stride:
-                break
-            doubled = (2 * size[0], 2 * size[1])
-            # Encoders round odd sizes up, so the next finer layer may be a pixel short of it.
-            size = max((known for known in by_size if known[0] <= doubled[0]), default=doubled)
-            level += 1
-        if by_size:
-            raise ValueError(
-                f"layers with maps of {sorted(by_size)} pixels are finer than the decoder goes: "
-                f"with decoder_stride={decoder_stride} it stops at {size}; lower decoder_stride or "
-                "leave these layers out"
-            )
-        logits = layers.Conv2D(1, 1, name="mask")(x)
-        return _compile(inputs, _probabilities(_resized(logits, mask_size)), **compiled)
+    logits = layers.Conv2D(1, 1, name="mask")(x)
+    return inputs, _probabilities(_resized(logits, mask_size))
 
 
-def build_dncnn(
-    image_size: tuple[int, int], *, n_layers: int, filters: int, **compiled: Any
-) -> TrainableNetwork:
+def build_dncnn(image_size: tuple[int, int], *, n_layers: int, filters: int) -> tuple[Any, Any]:
     """Build the DnCNN of Zhang et al. 2017: convolutions at full resolution, here with a mask head.
 
     The first layer has no batch normalisation, and the last gives the map; the sigmoid stands
     where the original subtracts the noise it has found. The input is grey, as for `build_unet`.
     """
-    with building(compiled.pop("policy")):
-        inputs = keras.Input((*image_size, 1), dtype="float32", name="grey")
-        x = layers.Conv2D(filters, 3, padding="same", activation="relu", name="conv_1")(
-            inputs / 255.0
-        )
-        for k in range(2, n_layers):
-            x = _conv(x, filters, 3, True, f"conv_{k}")
-        logits = layers.Conv2D(1, 3, padding="same", name="mask")(x)
-        return _compile(inputs, _probabilities(logits), **compiled)
+    inputs = keras.Input((*image_size, 1), dtype="float32", name="grey")
+    x = layers.Conv2D(filters, 3, padding="same", activation="relu", name="conv_1")(inputs / 255.0)
+    for k in range(2, n_layers):
+        x = _conv(x, filters, 3, True, f"conv_{k}")
+    logits = layers.Conv2D(1, 3, padding="same", name="mask")(x)
+    return inputs, _probabilities(logits)
 
 
 class DeeplySupervised(keras.losses.Loss):
@@ -213,18 +233,6 @@ class ImageDice(keras.metrics.Mean):
         common = ops.sum(truth * found, axis=(1, 2, 3))
         areas = ops.sum(truth, axis=(1, 2, 3)) + ops.sum(found, axis=(1, 2, 3))
         super().update_state(ops.where(areas > 0, 2 * common / ops.maximum(areas, 1), 1.0))
-
-
-def _compile(inputs: Any, output: Any, *, loss: str, optimizer: Any) -> TrainableNetwork:
-    of_image = make_loss(loss)
-    n_scales = output.shape[-1]
-    return TrainableNetwork(
-        inputs,
-        output,
-        loss=of_image if n_scales == 1 else DeeplySupervised(of_image, n_scales),
-        metrics=segmentation_metrics,
-        optimizer=optimizer,
-    )
 
 
 def _double_conv(x: Any, filters: int, batch_norm: bool, name: str) -> Any:

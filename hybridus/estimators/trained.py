@@ -1,4 +1,4 @@
-"""What estimators that train a network share: seeds, the validation part, callbacks, their state.
+"""Networks as estimators: parameters of training, seeds, the validation part, callbacks, state.
 
 A fitted estimator holds arrays and numbers, never a live Keras object: networks are leased.
 """
@@ -6,9 +6,11 @@ A fitted estimator holds arrays and numbers, never a live Keras object: networks
 import math
 import warnings
 from abc import abstractmethod
-from collections.abc import Hashable, Iterator
+from collections.abc import Hashable, Iterator, Mapping
+from dataclasses import KW_ONLY
 from functools import partial
-from typing import TYPE_CHECKING, Any, ClassVar
+from numbers import Integral, Real
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 import pandas as pd
@@ -17,11 +19,14 @@ from sklearn.base import BaseEstimator, clone
 from sklearn.callback import CallbackSupportMixin
 from sklearn.utils import check_random_state
 
+from hybridus._sklearn import Interval, StrOptions
+from hybridus.estimators.parameters import with_parameters
 from hybridus.inputs.augmentation import Augmentation, resolve_augmentation
 from hybridus.inputs.groups import group_names
 from hybridus.inputs.images import Images, validate_images
+from hybridus.inputs.resizing import Resize
 from hybridus.store.activations import most_bytes
-from hybridus.training.batches import PREDICTED_TOGETHER, Batches, subset
+from hybridus.training.batches import HELD_TOGETHER, Batches, subset
 from hybridus.training.held_out import split_validation
 from hybridus.training.interrupts import fitted_directly
 
@@ -29,9 +34,94 @@ if TYPE_CHECKING:
     from hybridus.training.loop import HeldOut, Outcome, Plan, Samples, TrainableNetwork
 
 
-class NetworkEstimator(CallbackSupportMixin, BaseEstimator):
-    """Base of estimators that train a network."""
+POLICIES = {"float32": "float32", "bfloat16": "mixed_bfloat16"}
 
+
+@with_parameters
+class NetworkEstimator(CallbackSupportMixin, BaseEstimator):
+    """Base of estimators that train a network.
+
+    Parameters
+    ----------
+    image_shape : tuple of int, default=None
+        Shape of images that are given as flattened rows; see `DeepFeatureExtractor`.
+    resize : {"stretch", "pad"}, default="stretch"
+        "pad" keeps the aspect ratio and centres the image on black.
+    augmentation : {"light", "strong"}, Augmentation or None, default="light"
+        How training images are varied, with their masks; validation images never are.
+    optimizer : str or dict, default="adam"
+        Name, or configuration as `keras.optimizers.get` takes it; without a learning rate.
+    learning_rate : float, default=1e-3
+        At the start.
+    lr_schedule : {"plateau", "cosine"} or None, default="plateau"
+        "plateau" takes a fifth of it when the watched loss has not fallen for half of `patience`,
+        three times at most; "cosine" lets it fall to zero over `max_epochs` (Loshchilov and Hutter
+        2017, arXiv:1608.03983, without restarts).
+    early_stopping : bool, default=True
+        Stop when the watched loss has not fallen for `patience` epochs, and go back to the weights
+        of the best epoch. The loss watched is that of the validation part, or of training where
+        there is none.
+    validation_fraction : float or None, default=0.15
+        Share of the samples held out, stratified; None trains on all and validates nothing.
+    patience : int, default=10
+        Epochs.
+    batch_size : int, default=32
+        Images in a step.
+    max_epochs : int, default=50
+        Largest number of epochs.
+    precision : {"float32", "bfloat16"}, default="float32"
+        "bfloat16" computes in mixed precision; weights stay float32. A stored prefix is computed
+        in float32 all the same.
+    random_state : int, RandomState or None, default=None
+        Decides new weights, validation part, order, augmentation and dropout; the same seed and
+        number of threads give the same model. Global seeds are neither used nor changed.
+    verbose : int, default=0
+        1 prints a line an epoch.
+
+    Attributes
+    ----------
+    n_iter_ : int
+        Epochs trained.
+    best_epoch_ : int
+        Epoch with the lowest watched loss; with `early_stopping` its weights are kept.
+    variables_ : dict of str to array
+        Values of all variables, by their path.
+    n_features_in_ : int
+        Values in one image, where all images had one shape.
+    """
+
+    _: KW_ONLY
+    image_shape: tuple[int, ...] | None = None
+    resize: Resize = "stretch"
+    augmentation: str | Augmentation | None = "light"
+    optimizer: str | Mapping[str, Any] = "adam"
+    learning_rate: float = 1e-3
+    lr_schedule: Literal["plateau", "cosine"] | None = "plateau"
+    early_stopping: bool = True
+    validation_fraction: float | None = 0.15
+    patience: int = 10
+    batch_size: int = 32
+    max_epochs: int = 50
+    precision: Literal["float32", "bfloat16"] = "float32"
+    random_state: Any = None
+    verbose: int = 0
+
+    _parameter_constraints: ClassVar[dict] = {
+        "image_shape": [None, tuple, list],
+        "resize": [StrOptions({"stretch", "pad"})],
+        "augmentation": [str, Augmentation, None],
+        "optimizer": [str, dict],
+        "learning_rate": [Interval(Real, 0, None, closed="neither")],
+        "lr_schedule": [StrOptions({"plateau", "cosine"}), None],
+        "early_stopping": ["boolean"],
+        "validation_fraction": [Interval(Real, 0, 1, closed="neither"), None],
+        "patience": [Interval(Integral, 1, None, closed="left")],
+        "batch_size": [Interval(Integral, 1, None, closed="left")],
+        "max_epochs": [Interval(Integral, 1, None, closed="left")],
+        "precision": [StrOptions(set(POLICIES))],
+        "random_state": ["random_state"],
+        "verbose": ["verbose"],
+    }
     # `groups` reach the inner validation split wherever metadata routing is on.
     __metadata_request__fit: ClassVar[dict] = {"groups": True}
 
@@ -62,7 +152,7 @@ class NetworkEstimator(CallbackSupportMixin, BaseEstimator):
         draft._validate_params()
         images = validate_images(draft, X, reset=True, image_shape=self.image_shape)
         resolve_augmentation(self.augmentation)
-        draft._settle()
+        draft._resolve()
         partition = draft._partitions()[0]
         draft._check_buildable(partition)
         needed = draft._activation_bytes(partition, len(images))
@@ -76,7 +166,7 @@ class NetworkEstimator(CallbackSupportMixin, BaseEstimator):
             )
 
     @abstractmethod
-    def _settle(self) -> None:
+    def _resolve(self) -> None:
         """Resolve sizes, and what of an encoder is needed, before anything is trained."""
 
     def _check_buildable(self, partition: Any) -> None:
@@ -151,7 +241,7 @@ class NetworkEstimator(CallbackSupportMixin, BaseEstimator):
             with lease(self._key(partition), partial(self._build, partition)) as network:
                 network.restore(self.variables_)
                 while done < len(images):
-                    rows = range(done, min(len(images), done + PREDICTED_TOGETHER))
+                    rows = range(done, min(len(images), done + HELD_TOGETHER))
                     batches = self._open(subset(images, rows), partition)
                     if batches is None:
                         break
@@ -249,13 +339,6 @@ class NetworkEstimator(CallbackSupportMixin, BaseEstimator):
             "n_iter_": len(outcome.history),
             "best_epoch_": outcome.best_epoch,
         }
-
-
-def stored_bytes(estimator: Any, partition: Any, n_images: int, dtype: str) -> float:
-    """Bytes of the activations of the images that an estimator trains on, in all their views."""
-    n_views = 1 if estimator.augmentation is None else estimator.n_views
-    trained = n_images * (1 - (estimator.validation_fraction or 0.0))
-    return partition.width * np.dtype(dtype).itemsize * n_views * trained
 
 
 def history_table(rows: list[dict[str, float]]) -> pd.DataFrame:
