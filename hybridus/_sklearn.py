@@ -7,6 +7,7 @@ tried by the tests of this module before it is let in.
 from collections.abc import Iterator
 from typing import Any
 
+from sklearn import config_context
 from sklearn.base import _fit_context
 from sklearn.model_selection._search import BaseSearchCV
 from sklearn.utils import _safe_indexing
@@ -38,6 +39,7 @@ __all__ = [
     "_safe_indexing",
     "_safe_split",
     "_wrap_data_with_container",
+    "asks_for",
     "consumers",
 ]
 
@@ -75,3 +77,21 @@ def consumers(model: Any, name: str) -> list[Any]:
                     yield from walk(inner, callee)
 
     return list({id(one): one for one in walk(get_routing_for_object(model), "fit")}.values())
+
+
+def asks_for(what: Any, method: str, name: str) -> bool:
+    """Whether a method of an estimator or splitter, or of what is inside, asks for a metadatum.
+
+    Parameters
+    ----------
+    what : estimator or splitter
+    method : str
+        Such as "fit".
+    name : str
+        Such as "groups".
+    """
+    with config_context(enable_metadata_routing=True):
+        try:
+            return bool(get_routing_for_object(what).consumes(method, [name]))
+        except NotImplementedError:
+            return False

@@ -296,8 +296,8 @@ def test_estimators_that_do_not_know_groups_or_routing_are_fitted_without(wine):
 
 def test_a_search_whose_inner_folds_ignore_the_groups_is_told_of(wine):
     X, y, groups = wine
-    search = GridSearchCV(SVC(), {"C": [1, 10]}, cv=3)
-    with pytest.warns(UngroupedWarning, match=r"inner folds of GridSearchCV.*cv=3.*StratifiedGr"):
+    search = GridSearchCV(SVC(), {"C": [1, 10]}, cv=StratifiedKFold(3))
+    with pytest.warns(UngroupedWarning, match=r"inner folds of GridSearchCV.*StratifiedGr"):
         score_folds({"search": search}, X, y, groups=groups, n_splits=3)
 
 

@@ -5,15 +5,16 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 from sklearn.base import BaseEstimator, is_classifier
-from sklearn.calibration import CalibratedClassifierCV
 from sklearn.linear_model import LogisticRegression
 from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import FeatureUnion, Pipeline
 from sklearn.svm import SVC
 
 from hybridus.encoders.registry import EncoderSpec, get_encoder
+from hybridus.estimators.calibration import WholeGroupsCalibration
 from hybridus.estimators.features import DeepFeatureExtractor
 from hybridus.estimators.scaler import FeatureScaler
+from hybridus.inputs.groups import WholeGroupsKFold
 
 
 def make_hybrid_classifier(
@@ -43,6 +44,8 @@ def make_hybrid_classifier(
     probability : bool, default=False
         Make sure of `predict_proba`: a head without one is calibrated (Platt 1999) by
         cross-validation on the training data; its parameters are then ``head__estimator__...``.
+        Groups stay whole in its folds where `fit` is given any: by `compare`, by
+        ``pipe.fit(X, y, head__groups=groups)``, or by metadata routing.
     random_state : int, RandomState or None, default=None
         Seed of the head.
     weights, layers, **extractor
@@ -86,7 +89,8 @@ def make_hybrid_classifier(
         )
     classifier = _head(head, class_weight, random_state)
     if probability and not hasattr(classifier, "predict_proba"):
-        classifier = CalibratedClassifierCV(classifier, ensemble=False)
+        # Its folds keep groups whole where metadata routing hands them on; see `compare`.
+        classifier = WholeGroupsCalibration(classifier, ensemble=False, cv=WholeGroupsKFold(5))
     return Pipeline([("features", features), ("scaler", FeatureScaler()), ("head", classifier)])
 
 

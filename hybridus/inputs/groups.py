@@ -5,9 +5,14 @@ A sample without a group is an error everywhere: samples whose groups are missin
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import Any, ClassVar
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from sklearn.model_selection import BaseCrossValidator, GroupKFold, StratifiedGroupKFold, check_cv
 
+from hybridus._sklearn import _num_samples
 from hybridus.inputs.columns import check_column
 
 
@@ -64,3 +69,62 @@ def check_groups(groups: ArrayLike | str | None, n_samples: int) -> NDArray[np.i
     if names is None:
         return None
     return np.unique(names, return_inverse=True)[1].astype(np.intp)
+
+
+class WholeGroupsKFold(BaseCrossValidator):
+    """Folds that keep groups whole where groups are given, and are those of a number where not.
+
+    What an inner `cv` may be when it cannot know whether there will be groups: with metadata
+    routing it is handed them, if there are any.
+
+    Parameters
+    ----------
+    n_splits : int, default=5
+        Number of folds, two or more.
+    stratify : bool, default=True
+        Whether `y` are classes, which each fold holds in about equal shares.
+
+    Examples
+    --------
+    >>> from hybridus.inputs.groups import WholeGroupsKFold
+    >>> y, patients = [0, 0, 1, 1], ["a", "b", "c", "c"]
+    >>> [test.tolist() for _, test in WholeGroupsKFold(2).split(y, y)]
+    [[0, 2], [1, 3]]
+    >>> [test.tolist() for _, test in WholeGroupsKFold(2).split(y, y, patients)]
+    [[1], [0, 2, 3]]
+    """
+
+    # Under metadata routing they are handed on without being asked for.
+    __metadata_request__split: ClassVar[dict] = {"groups": True}
+
+    def __init__(self, n_splits: int = 5, *, stratify: bool = True) -> None:
+        GroupKFold(n_splits)  # refuses what scikit-learn's splitters refuse
+        self.n_splits = n_splits
+        self.stratify = stratify
+
+    def get_n_splits(self, X: Any = None, y: Any = None, groups: Any = None) -> int:
+        """Return the number of folds; what is given is not looked at, as in scikit-learn."""
+        return self.n_splits
+
+    def split(
+        self, X: Any, y: Any = None, groups: ArrayLike | str | None = None
+    ) -> Iterator[tuple[NDArray[np.intp], NDArray[np.intp]]]:
+        """Yield the training and the test part of each fold.
+
+        Parameters
+        ----------
+        X : array-like of n_samples
+            Only counted.
+        y : array-like of shape (n_samples,), default=None
+        groups : array-like of shape (n_samples,), "independent" or None, default=None
+
+        Yields
+        ------
+        train, test : arrays of int
+        """
+        codes = check_groups(groups, _num_samples(X))
+        if codes is None:
+            yield from check_cv(self.n_splits, y, classifier=self.stratify).split(X, y)
+        else:
+            splitter = StratifiedGroupKFold if self.stratify else GroupKFold
+            yield from splitter(self.n_splits).split(X, y, codes)

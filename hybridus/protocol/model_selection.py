@@ -22,11 +22,12 @@ from sklearn.model_selection import (
 )
 from sklearn.utils import check_consistent_length
 
+from hybridus._sklearn import BaseSearchCV
 from hybridus.exceptions import UngroupedWarning
 from hybridus.inputs.groups import check_groups
 from hybridus.inputs.labels import check_labels
 from hybridus.protocol.folds import repeated_folds
-from hybridus.protocol.routing import SEARCHES, groups_for_fit
+from hybridus.protocol.routing import groups_for_fit
 from hybridus.protocol.scoring import CLASS_SCORES
 from hybridus.protocol.statistics import corrected_t_test
 
@@ -85,7 +86,7 @@ def score_folds(
     scorers = _named_scorers(scoring)
     tables = []
     for name, model in models.items():
-        routing, params = groups_for_fit(model, codes)
+        model, routing, params = groups_for_fit(model, codes)
         # scikit-learn hands its configuration on to the workers.
         with config_context(enable_metadata_routing=routing):
             results = cross_validate(
@@ -96,7 +97,7 @@ def score_folds(
                 scoring=scorers,
                 params=params,
                 n_jobs=n_jobs,
-                return_estimator=isinstance(model, SEARCHES),
+                return_estimator=isinstance(model, BaseSearchCV),
                 error_score="raise",
             )
         columns: dict[str, Any] = {

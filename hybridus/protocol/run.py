@@ -132,7 +132,7 @@ def run_fold(
     (0.867, (60, 3))
     """
     train, test = (np.asarray(part, dtype=np.intp) for part in fold)
-    return _run(model, X, y, train, test, scoring, *groups_for_fit(model, groups))
+    return _run(*groups_for_fit(model, groups), X, y, train, test, scoring)
 
 
 def run_folds(
@@ -181,8 +181,8 @@ def run_folds(
     numbers = number_folds(folds)
     parallel = Parallel(n_jobs=n_jobs, return_as="generator")
     runs = parallel(
-        delayed(_run)(model, X, y, train, test, scoring, *asked[name], label=label)
-        for name, model in models.items()
+        delayed(_run)(*asked[name], X, y, train, test, scoring, label=label)
+        for name in models
         for (train, test), label in zip(folds, _labels(name, numbers), strict=True)
     )
     labels = (label for name in models for label in _labels(name, numbers))
@@ -195,13 +195,13 @@ def _labels(name: str, numbers: Sequence[tuple[int, int]]) -> list[dict[str, Any
 
 def _run(
     model: Any,
+    routing: bool,
+    params: Mapping[str, Any],
     X: Any,
     y: Any,
     train: NDArray[np.intp],
     test: NDArray[np.intp],
     scoring: Scoring,
-    routing: bool,
-    params: Mapping[str, Any],
     label: Mapping[str, Any] | None = None,
 ) -> FoldResult:
     try:
