@@ -168,10 +168,11 @@ class _Naming:
                 yield folder, usual["name"]
             return
         before, _, after = self.mask.casefold().partition(_NAME)
+        anywhere = range(len(text) + 1)
         spans = [
             (start, end)
-            for start in _places(before, len(text), 0)
-            for end in _places(after, len(text), len(after))
+            for start in (anywhere if "*" in before else [len(before)])
+            for end in (anywhere if "*" in after else [len(text) - len(after)])
             if start < end
             and re.fullmatch(_glob(before), text[:start])
             and re.fullmatch(_glob(after), text[end:])
@@ -186,14 +187,6 @@ class _Naming:
         if self.mask is None:
             return _USUAL_MASK.fullmatch(PurePosixPath(file).stem) is not None
         return self.mask.replace("*", "") != _NAME and any(self.names_in(file))
-
-
-def _places(text: str, length: int, behind: int) -> range:
-    """Where a name may begin with `text` before it, or end with `text` of length `behind` after."""
-    if "*" in text:
-        return range(length + 1)
-    place = length - behind if behind else len(text)
-    return range(place, place + 1)
 
 
 def _splits_number(text: str, place: int) -> bool:
