@@ -175,6 +175,7 @@ class SegmenterMixin:
 
     def _joined(self, X: Any, parts: Iterator[NDArray]) -> NDArray:
         """Join what is said of each image, in a form that depends on that of X alone."""
+        check_is_fitted(self, "mask_size_")
         if self.output_size == "network" or not _come_one_by_one(X):
             return np.stack(list(parts))
         return _boxed(parts)
