@@ -40,7 +40,6 @@ if TYPE_CHECKING:
     from hybridus.protocol.compare import Comparison, compare
     from hybridus.protocol.folds import LesionGroupKFold
     from hybridus.protocol.scoring import LesionScores
-    from hybridus.protocol.segmentation_folds import score_segmenters
     from hybridus.report import SegmentationDisplay, TrainingHistoryDisplay
     from hybridus.store.rows import FeatureStore
 
@@ -75,7 +74,6 @@ _HOMES = {
     "make_hybrid_classifier": "hybridus.estimators.hybrid",
     "read_groups": "hybridus.datasets",
     "register_encoder": "hybridus.encoders.registry",
-    "score_segmenters": "hybridus.protocol.segmentation_folds",
 }
 
 __all__ = [
@@ -110,7 +108,6 @@ __all__ = [
     "make_hybrid_classifier",
     "read_groups",
     "register_encoder",
-    "score_segmenters",
 ]
 
 

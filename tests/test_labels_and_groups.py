@@ -10,7 +10,8 @@ from sklearn.exceptions import DataConversionWarning
 from hybridus import DeepFeatureExtractor, FineTunedClassifier, make_hybrid_classifier
 from hybridus.inputs.groups import check_groups
 from hybridus.inputs.labels import check_labels
-from hybridus.protocol.model_selection import compare, repeated_folds
+from hybridus.protocol.compare import compare
+from hybridus.protocol.folds import repeated_folds
 from hybridus.training.held_out import split_validation
 
 NOTHING = [None, float("nan"), np.float32("nan"), pd.NA, pd.NaT, np.datetime64("NaT")]
@@ -159,8 +160,8 @@ def test_a_column_of_labels_is_compared_as_estimators_take_it():
         folds = repeated_folds(column, n_splits=2)
     X = np.zeros((12, 2))
     with pytest.warns(DataConversionWarning, match="column-vector"):
-        table = compare({"m": DummyClassifier()}, X, column, groups="independent", n_splits=2)
-    assert table.loc["m", "accuracy_mean"] == 0.5
+        found = compare({"m": DummyClassifier()}, X, column, groups="independent", n_splits=2)
+    assert found.table.loc["m", "accuracy_mean"] == 0.5
     assert [len(test) for _, test in folds] == [6, 6]
 
 

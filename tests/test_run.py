@@ -15,7 +15,12 @@ from sklearn.dummy import DummyClassifier
 from sklearn.ensemble import AdaBoostClassifier
 from sklearn.linear_model import Perceptron
 from sklearn.metrics import get_scorer
-from sklearn.model_selection import GridSearchCV, StratifiedGroupKFold, cross_validate
+from sklearn.model_selection import (
+    GridSearchCV,
+    StratifiedGroupKFold,
+    StratifiedKFold,
+    cross_validate,
+)
 from sklearn.naive_bayes import GaussianNB
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
@@ -268,7 +273,7 @@ def test_estimators_that_do_not_know_groups_or_routing_are_fitted_without(wine):
 
 def test_a_search_whose_inner_folds_ignore_the_groups_is_told_of_once(wine):
     X, y, groups = wine
-    search = GridSearchCV(GaussianNB(), {"var_smoothing": [1e-9]}, cv=3)
+    search = GridSearchCV(GaussianNB(), {"var_smoothing": [1e-9]}, cv=StratifiedKFold(3))
     codes = pd.factorize(groups, sort=True)[0]
     folds = repeated_folds(y, groups, n_splits=3)
     with pytest.warns(UngroupedWarning, match="StratifiedGroupKFold") as told:

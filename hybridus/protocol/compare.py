@@ -17,7 +17,7 @@ from sklearn.utils import check_consistent_length
 
 from hybridus.exceptions import UngroupedWarning
 from hybridus.inputs.files import replacing
-from hybridus.inputs.groups import check_groups
+from hybridus.inputs.groups import check_groups, group_names
 from hybridus.inputs.labels import check_labels
 from hybridus.inputs.masks import as_masks
 from hybridus.protocol.folds import (
@@ -149,7 +149,9 @@ class Plan:
     split : str
         How samples are split, in words.
     groups : array of shape (n_samples,) or None
-        What is handed on to the fits.
+        What is handed on to the fits: numbers, or with masks the names of the groups. Both keep
+        samples together alike; but networks draw their validation part in the order of what they
+        are given, read as text, and figures that were measured with either stay what they are.
     scoring
         As it was given.
     """
@@ -247,7 +249,7 @@ def plan_comparison(
         task=task,
         folds=drawn,
         split=f"{name}, {_say_groups(groups)}",
-        groups=_handed_on(groups, codes, task),
+        groups=codes if task == "classify" else group_names(groups, len(y)),
         scoring=scoring,
     )
 
@@ -438,20 +440,6 @@ def _check_tested(folds: Iterable[Fold], y: NDArray) -> None:
                 f"fold {number} tests no sample of class {absent[0]!s}: stratify by classes that "
                 "tell it apart, or take fewer folds"
             )
-
-
-def _handed_on(
-    groups: ArrayLike | str | None, codes: NDArray[np.intp] | None, task: Task
-) -> NDArray | None:
-    """Return what fits are given for groups: numbers, or with masks one spelling of each name.
-
-    Both keep samples together alike; but networks draw their validation part in the order of what
-    they are given, read as text, and figures that were measured with either stay what they are.
-    """
-    if codes is None or task == "classify":
-        return codes
-    first = np.unique(codes, return_index=True)[1]
-    return np.asarray(groups, dtype=object)[first][codes]
 
 
 def _say_groups(groups: ArrayLike | str | None) -> str:
