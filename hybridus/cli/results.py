@@ -215,8 +215,10 @@ def refit(model: Any, X: Any, y: Any, groups: Any, file: Path) -> Any:
     """Fit a model on all images, searching where it is a search, save what predicts; return it."""
     from hybridus.inputs.files import dump_atomically
     from hybridus.protocol.routing import fit_with_groups
+    from hybridus.training.interrupts import interrupts_end_work
 
-    fit_with_groups(model, X, y, groups)
+    with interrupts_end_work():
+        fit_with_groups(model, X, y, groups)
     dump_atomically(getattr(model, "best_estimator_", model), file)
     return model
 

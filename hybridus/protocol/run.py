@@ -28,6 +28,7 @@ from hybridus.protocol.scoring import (
     scorer_for,
 )
 from hybridus.protocol.tasks import check_models, task_of
+from hybridus.training.interrupts import interrupts_end_work
 
 
 @dataclass(frozen=True, eq=False)
@@ -205,7 +206,8 @@ def _run(
     label: Mapping[str, Any] | None = None,
 ) -> FoldResult:
     try:
-        return _fit_and_judge(clone(model), X, y, train, test, scoring, routing, params)
+        with interrupts_end_work():
+            return _fit_and_judge(clone(model), X, y, train, test, scoring, routing, params)
     except Exception as error:
         if label is not None:
             error.add_note("model {model!r}, fold {fold} of repeat {repeat}".format(**label))
