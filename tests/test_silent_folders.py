@@ -10,6 +10,7 @@ from PIL import Image
 
 from hybridus.datasets import load_busi, load_image_folder, make_breast_phantoms, read_groups
 from hybridus.datasets.busi import looks_like_busi
+from hybridus.datasets.recognition import load_folder
 from hybridus.inputs.images import as_images
 
 SIZE = (24, 18)  # width, height
@@ -216,6 +217,38 @@ class TestNamesOfBusi:
         write(tmp_path / "old", "malignant/1_mask.png")
         assert looks_like_busi(str(tmp_path / "old"))
         assert not looks_like_busi(tmp_path / "nowhere")
+
+
+class TestRecognition:
+    def test_each_layout_gets_its_loader(self, tmp_path):
+        write(tmp_path / "classes", "a/1.png", "b/1.png")
+        data = load_folder(tmp_path / "classes")
+        assert (data.target_names, data.get("masks")) == (["a", "b"], None)
+        write(tmp_path / "busi", "images/benign (1).png", "mask/benign (1).png")
+        with pytest.warns(UserWarning, match="empty"):
+            assert load_folder(tmp_path / "busi").target_names == ["normal", "malignant", "benign"]
+        write(tmp_path / "beside", "x/1.png", "x/1_mask.png", "y/2.png", "y/2_mask.png")
+        data = load_folder(tmp_path / "beside")
+        assert (data.target_names, data.filenames) == (["x", "y"], ["x/1.png", "y/2.png"])
+
+    def test_masks_without_classes_tell_those_with_a_lesion(self, tmp_path):
+        write(tmp_path, "Images/1.png", "Images/2.png", "Labels/2.png")
+        Image.fromarray(np.eye(18, 24, dtype=bool)).save(tmp_path / "Labels" / "1.png")
+        data = load_folder(str(tmp_path))
+        assert data.target.tolist() == [1, 0]
+        assert data.target_names == ["no lesion", "lesion"]
+
+    def test_images_in_two_classes_are_left_out(self, tmp_path):
+        write(tmp_path, "normal (1).png", "normal (2).png")
+        table = tmp_path / "table.csv"
+        rows = [
+            "busi_file,group,objection,annotation",
+            "normal (1),a,,",
+            "normal (2),b,multiclass,",
+        ]
+        table.write_text("\n".join(rows))
+        data = load_folder(tmp_path, curation=table)
+        assert (data.filenames, data.excluded) == (["normal (1).png"], ["normal (2).png"])
 
 
 def test_phantoms_are_a_bunch_like_busi():

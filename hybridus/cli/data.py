@@ -57,17 +57,12 @@ def read_phantoms(task: str, seed: int) -> Data:
 
 
 def read_folder(folder: Path, curation: Path | None, groups: str | None) -> Data:
-    """Read BUSI or a folder of class folders, with what is known of duplicates."""
-    from hybridus.datasets import load_busi, load_image_folder, read_groups
-    from hybridus.datasets.busi import looks_like_busi
+    """Read a folder in a layout that is known, with what is known of duplicates."""
+    from hybridus.datasets import read_groups
+    from hybridus.datasets.recognition import load_folder
 
-    is_busi = curation is not None or looks_like_busi(folder)
-    if is_busi:
-        # Duplicates that stand in two classes: no answer to them would be right.
-        exclude = () if curation is None else ("multiclass",)
-        bunch = load_busi(folder, curation=curation, exclude=exclude)
-    else:
-        bunch = load_image_folder(folder)
+    bunch = load_folder(folder, curation=curation)
+    is_busi = "objections" in bunch
     if groups is None or groups == "none":
         known_groups = bunch.groups if groups is None else None
     else:
@@ -77,7 +72,7 @@ def read_folder(folder: Path, curation: Path | None, groups: str | None) -> Data
             "no groups, so duplicates of one scan, or scans of one patient, may stand on both "
             "sides of a split: in a random split of BUSI 38 % of the test images have a twin in "
             "the training part, and figures flatter by about seven points."
-            + (" --curation FILE tells the duplicates." if is_busi and curation is None else "")
+            + (" --curation FILE tells the duplicates." if is_busi and not curation else "")
             + (" --groups FILE tells which images belong together." if groups is None else "")
         )
     excluded = bunch.get("excluded", [])
@@ -109,8 +104,7 @@ def choose_scans(dataset: Data, lesions_only: bool | None) -> Data:
     if dataset.masks is None:
         raise ValueError(
             f"{dataset.name}: no masks of lesions found, which --task segment needs; expected "
-            "those of BUSI: 'benign/benign (1)_mask.png' beside 'benign/benign (1).png', or the "
-            "same in folders 'mask' and 'images'"
+            "files such as '1_mask.png' beside '1.png', or the same in folders 'masks' and 'images'"
         )
     has_lesion = np.array([mask.any() for mask in dataset.masks], dtype=bool)
     n_without = int((~has_lesion).sum())

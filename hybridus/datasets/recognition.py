@@ -1,0 +1,58 @@
+"""Recognition of data sets: which loader the layout of a folder is for."""
+
+import os
+from pathlib import PurePosixPath
+
+import numpy as np
+from sklearn.utils import Bunch
+
+from hybridus.datasets.busi import load_busi, looks_like_busi
+from hybridus.datasets.folder import load_image_folder
+from hybridus.datasets.layout import MASK_STEM, images_and_masks
+from hybridus.datasets.listing import existing_folder, is_image, subfolders, walk
+from hybridus.datasets.segmentation import load_segmentation_folder
+
+
+def load_folder(
+    path: str | os.PathLike[str], *, curation: str | os.PathLike[str] | None = None
+) -> Bunch:
+    """Load a folder by the loader that its layout is for, as the command line does.
+
+    Parameters
+    ----------
+    path : str or Path
+        BUSI in any of its layouts; folders of images and of masks side by side, or images with
+        ``NAME_mask`` files beside them; or class folders.
+    curation : str or Path, default=None
+        Table of `hybridus.datasets.load_busi`; images that it says stand in two classes are left
+        out, since no answer to them would be right.
+
+    Returns
+    -------
+    sklearn.utils.Bunch
+        What the loader gives. Images with masks that tell no classes get two, "no lesion" (0) and
+        "lesion" (1).
+
+    Raises
+    ------
+    FileNotFoundError, NotADirectoryError, ValueError
+        As the loaders do.
+    """
+    root = existing_folder(path, "a folder of images")
+    if curation is not None:
+        return load_busi(root, curation=curation, exclude=("multiclass",))
+    if looks_like_busi(root):
+        return load_busi(root)
+    pair = images_and_masks(subfolders(root))
+    if pair is not None:
+        return _with_classes(load_segmentation_folder(root / pair[0], root / pair[1]))
+    if any(is_image(file) and MASK_STEM.fullmatch(PurePosixPath(file).stem) for file in walk(root)):
+        return _with_classes(load_segmentation_folder(root, root))
+    return load_image_folder(root)
+
+
+def _with_classes(bunch: Bunch) -> Bunch:
+    if bunch.target is None:
+        bunch.target = np.array([mask.any() for mask in bunch.masks], dtype=np.intp)
+        bunch.target_names = ["no lesion", "lesion"]
+    return bunch
