@@ -44,9 +44,9 @@ def on_folds(busi: Any, bundled: Path, seeds: int) -> tuple[list[dict], dict[str
             name: make_hybrid_classifier(encoder, weights=weights, layers=layers, random_state=0)
             for name, (encoder, weights) in encoders(bundled).items()
         }
-        table = compare(models, busi.images, busi.target, groups=busi.groups, n_repeats=seeds)
+        found = compare(models, busi.images, busi.target, groups=busi.groups, n_repeats=seeds)
         for name in models:
-            row = table.loc[name]
+            row = found.table.loc[name]
             rows.append(
                 {
                     "weights": name,
@@ -60,7 +60,7 @@ def on_folds(busi: Any, bundled: Path, seeds: int) -> tuple[list[dict], dict[str
             )
         folds[layers] = [
             {key: fold[key] for key in ("model", "repeat", "fold", "accuracy", "f1_macro")}
-            for fold in table.attrs["folds"]
+            for fold in found.folds.to_dict("records")
         ]
     return rows, folds
 

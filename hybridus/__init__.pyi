@@ -59,8 +59,8 @@ from .estimators.segmenters import (
 )
 from .exceptions import WeightsNotFoundError as WeightsNotFoundError
 from .inputs.augmentation import Augmentation as Augmentation
-from .protocol.compare import Comparison as Comparison
 from .protocol.compare import compare as compare
+from .protocol.comparison import Comparison as Comparison
 from .protocol.folds import LesionGroupKFold as LesionGroupKFold
 from .protocol.scoring import LesionScores as LesionScores
 from .report import (

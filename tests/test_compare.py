@@ -429,6 +429,8 @@ class TestTasks:
 
         X, y, groups = wine
         for bad, message in [
+            ({"y": None}, "y is None: expected images, and their classes or masks"),
+            ({"X": None}, "X is None: expected images"),
             ({"y": y[:-1]}, "inconsistent numbers of samples"),
             ({"scoring": "no_such_score"}, "no_such_score"),
             ({"groups": groups[:-1]}, r"groups has shape \(177,\)"),

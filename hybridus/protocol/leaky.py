@@ -9,8 +9,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from sklearn.base import clone
-from sklearn.model_selection import StratifiedKFold, StratifiedShuffleSplit
+from sklearn.model_selection import StratifiedShuffleSplit
 
 from hybridus._environment import n_threads
 from hybridus.inputs.augmentation import Augmentation, Transforms, resolve_augmentation
@@ -37,7 +36,8 @@ def leaky_folds(
 
     With four copies and a fifth tested, 99 of 100 test images have a copy of themselves in the
     training part. **Not for reporting**: the honest scores of the same models are those of
-    `hybridus.compare` on the images themselves.
+    `hybridus.compare` on the images themselves. Nothing in the models is to know of groups either:
+    a search takes a number for `cv`, say.
 
     Parameters
     ----------
@@ -169,18 +169,6 @@ def augmented_copies(
         for number in range(n_copies):
             copies[i * n_copies + number] = moved[number].reshape(pixels.shape)
     return copies
-
-
-def random_inner_folds(model: Any, random_state: int = 0) -> Any:
-    """Return a clone of a search with inner folds that know nothing of groups, as many as it had.
-
-    Other models come back as they are.
-    """
-    if not (hasattr(model, "cv") and hasattr(model, "refit")):
-        return model
-    n_folds = model.cv if isinstance(model.cv, int) else getattr(model.cv, "n_splits", 5)
-    inner = StratifiedKFold(n_folds, shuffle=True, random_state=random_state)
-    return clone(model).set_params(cv=inner)
 
 
 def _check_copies(n_copies: int) -> None:
