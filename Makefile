@@ -1,10 +1,12 @@
 # make compare   sets up a virtual environment and runs the main job with what ships, offline
 # make test      sets up the same environment with the test tools, lints, checks types and tests
+# make test-fast runs what one runs while working: the tests that are not marked slow
+# make cover     runs all tests and says which lines they leave out
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: compare test clean
+.PHONY: compare test test-fast cover clean
 compare: $(VENV)/.compare
 	$(BIN)/hybridus compare
 
@@ -14,6 +16,12 @@ test: $(VENV)/.test
 	$(BIN)/lint-imports --no-cache
 	$(BIN)/mypy
 	$(BIN)/pytest
+
+test-fast: $(VENV)/.test
+	$(BIN)/pytest -m 'not slow'
+
+cover: $(VENV)/.test
+	$(BIN)/pytest --cov=hybridus --cov-report=term:skip-covered
 
 $(VENV)/.compare: setup.cfg pyproject.toml | $(VENV)/bin/pip
 	$(BIN)/pip install --quiet --editable .

