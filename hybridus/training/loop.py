@@ -372,7 +372,7 @@ class _Schedule:
     def before(self, epoch: int) -> float:
         if self._cosine is not None:
             self._optimizer.learning_rate = float(self._cosine(epoch - 1))
-        return float(keras.ops.convert_to_numpy(self._optimizer.learning_rate))
+        return float(self._optimizer.learning_rate.numpy())
 
     def after(self, epoch: int, row: dict[str, float]) -> None:
         if self._plateau is not None:
@@ -413,4 +413,4 @@ def _line(row: Mapping[str, float]) -> str:
 
 
 def _copy(variable: Any) -> NDArray:
-    return np.array(keras.ops.convert_to_numpy(variable.value))
+    return np.array(variable.numpy())
