@@ -173,11 +173,11 @@ class SegmenterMixin:
                 probabilities = restore_mask(probabilities, (height, width), resize=self.resize_)
             yield probabilities[..., np.newaxis]
 
-    def _joined(self, X: Any, parts: Iterator[NDArray]) -> NDArray:
+    def _joined(self, X: Any, parts: Iterable[NDArray]) -> NDArray:
         """Join what is said of each image, in a form that depends on that of X alone."""
-        check_is_fitted(self, "mask_size_")
+        parts = list(parts)  # X is checked on the way, against what `fit` saw
         if self.output_size == "network" or not _come_one_by_one(X):
-            return np.stack(list(parts))
+            return np.stack(parts)
         return _boxed(parts)
 
     def _cleaned(self, mask: NDArray[np.bool_]) -> NDArray[np.uint8]:
