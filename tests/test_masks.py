@@ -152,7 +152,7 @@ class TestArrays:
             (np.full((2, 3, 3), 1j), "Complex data not supported"),
             (np.full((2, 3, 3), "2020-01-01", "M8[D]"), "datetime64"),
             ([np.full((3, 3), "lesion")], r"masks\[0\] has type <U6"),
-            (None, r"expected masks as an array of shape .* got array\(None"),
+            (None, r"expected masks as an array of shape .* got NoneType None; "),
             ("mask.png", "got the single 'mask.png'; pass a list"),
         ],
     )

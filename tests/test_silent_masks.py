@@ -2,6 +2,7 @@
 
 import io
 import warnings
+from collections import deque
 
 import numpy as np
 import pytest
@@ -98,6 +99,14 @@ def test_masked_values_are_refused():
         with pytest.raises(ValueError, match=r"masked array .* masks\.filled\(0\)"):
             as_masks(route)
     assert as_masks([np.ma.masked_array(grey())])[0].sum() == disc().sum()
+
+
+def test_what_has_no_order_or_no_second_pass_is_refused_by_its_type():
+    paths = {"a.png": 0, "b.png": 0}
+    for form in (set(paths), paths, paths.keys(), iter(paths), map(str, paths), io.BytesIO(b"x")):
+        with pytest.raises(ValueError, match=f"got {type(form).__name__} .* make a list"):
+            as_masks(form)
+    assert as_masks(deque(paths)).paths == list(paths)
 
 
 class TestDoubts:

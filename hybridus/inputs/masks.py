@@ -18,6 +18,8 @@ from hybridus.inputs.images import Images
 from hybridus.inputs.lesion_pixels import Lesion, check_values, doubt_of, lesion_in
 from hybridus.inputs.resizing import Resize, resize_image
 
+_READ_AS_THEY_ARE = (list, tuple, str, bytes, bytearray, memoryview)
+
 Size = tuple[int, int]
 
 
@@ -128,7 +130,14 @@ def as_masks(
         if isinstance(masks, list | tuple) and any(_depth(mask) >= 2 for mask in masks):
             masks = _masks_from_list(masks, name)
         else:
-            masks = _masks_from_array(_array(masks, name), images, constant_ok, name)
+            array = _array(masks, name)
+            if array.ndim == 0:
+                raise ValueError(
+                    f"expected {name} as an array of shape (n, H, W), a list or paths, got "
+                    f"{type(masks).__name__} {masks!r:.60}; what can be gone through but once, or "
+                    "in no order, make a list"
+                )
+            masks = _masks_from_array(array, images, constant_ok, name)
     if images is not None:
         check_pairs(images, masks, name=name)
         if masks.doubts:
@@ -294,8 +303,10 @@ def restore_mask(
 
 def _unwrap(masks: Any) -> Any:
     """Turn pandas objects into arrays and arrays of objects or paths into lists."""
-    if hasattr(masks, "iloc"):
+    if hasattr(masks, "iloc") or (hasattr(masks, "to_numpy") and getattr(masks, "ndim", 0) == 1):
         masks = masks.to_numpy()
+    elif isinstance(masks, Sequence) and not isinstance(masks, _READ_AS_THEY_ARE):
+        masks = list(masks)
     if isinstance(masks, np.ndarray) and masks.dtype.kind in "OUS":
         return masks[:, 0].tolist() if masks.ndim == 2 and masks.shape[1] == 1 else masks.tolist()
     return masks
@@ -389,10 +400,6 @@ def _doubts(parts: Iterable[Sequence[str | NDArray]]) -> dict[int, str]:
 
 
 def _masks_from_array(array: NDArray, images: Images | None, constant_ok: bool, name: str) -> Masks:
-    if array.ndim == 0:
-        raise ValueError(
-            f"expected {name} as an array of shape (n, H, W), a list or paths, got {array!r:.60}"
-        )
     if array.size == 0:
         raise ValueError(f"expected at least one mask with one pixel, got shape {array.shape}")
     rows = None if images is None or images.paths is not None else images.shape
