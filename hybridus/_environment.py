@@ -1,4 +1,4 @@
-"""What the process's environment says: threads it may use and folders it reads and writes."""
+"""The process's environment: threads it may use and folders it reads and writes."""
 
 import os
 from pathlib import Path

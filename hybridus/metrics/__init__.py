@@ -1,4 +1,4 @@
-"""What a score is: numbers that say how well predictions agree with the truth.
+"""Scores: numbers that say how well predictions agree with the truth.
 
 Only what scikit-learn does not have, or has for probabilities alone, is written here.
 """

@@ -1,4 +1,4 @@
-"""How far the outline of a predicted lesion lies from the true one.
+"""Distances between the outlines of predicted and true lesions.
 
 An outline is the pixels of a mask that touch background by an edge or lie on the edge of the
 image, as in MONAI; distances run from pixel centre to pixel centre.

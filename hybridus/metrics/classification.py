@@ -1,4 +1,4 @@
-"""How well a classifier ranks: what scikit-learn measures for probabilities, for any score."""
+"""Ranking by a classifier: what scikit-learn measures for probabilities, for any score."""
 
 from __future__ import annotations
 

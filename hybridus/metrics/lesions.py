@@ -1,4 +1,4 @@
-"""How many lesions are found, and how many alarms are false.
+"""Lesions one by one: how many are found, and how many alarms are false.
 
 A lesion is a connected component of a mask; pixels that touch by an edge or a corner are connected.
 """

@@ -1,4 +1,4 @@
-"""How true and predicted masks meet image by image, and how scores of images become one number."""
+"""Pairs of true and predicted masks, image by image, and means of their scores."""
 
 from __future__ import annotations
 

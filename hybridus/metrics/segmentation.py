@@ -1,4 +1,4 @@
-"""How well predicted lesions cover the true ones, pixel by pixel; the report and the scorers.
+"""Overlap of predicted and true lesions, pixel by pixel; the report and the scorers.
 
 Scores are means over images unless told otherwise, so that a large lesion counts as one image.
 """

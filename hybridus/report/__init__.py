@@ -1,4 +1,4 @@
-"""How results look: pictures drawn with Matplotlib, which is imported when something is drawn.
+"""Displays of results: Matplotlib draws them, and is imported when something is drawn.
 
 Displays know colours, marks and layout, nothing of models.
 """

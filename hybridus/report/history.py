@@ -1,4 +1,4 @@
-"""How training looks: the curves of a history, epoch by epoch."""
+"""Curves of a training history, epoch by epoch."""
 
 from __future__ import annotations
 

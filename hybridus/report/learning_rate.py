@@ -1,4 +1,4 @@
-"""How the learning rate shows under curves: a mark at each step, or an area where it glides."""
+"""The learning rate under curves: a mark at each step, or an area where it glides."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What all displays share: colours that everyone can tell apart, and plain axes."""
+"""Looks that all displays share: colours that everyone can tell apart, and plain axes."""
 
 from __future__ import annotations
 

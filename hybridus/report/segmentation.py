@@ -1,4 +1,4 @@
-"""How segmentations look: outlines on the scans, and the Dice of every image."""
+"""Pictures of segmentations: outlines on the scans, and the Dice of every image."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How the validation part of a training set is chosen: stratified, and with groups kept whole."""
+"""The validation part of a training set: stratified, and with groups kept whole."""
 
 import warnings
 from typing import Any

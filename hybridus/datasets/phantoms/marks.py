@@ -1,4 +1,4 @@
-"""What a scanner writes over a scan: calipers, a line of text, a ruler.
+"""Marks that a scanner writes over a scan: calipers, a line of text, a ruler.
 
 Marks are drawn alike for all classes, so that none of them gives a class away.
 """

@@ -1,4 +1,4 @@
-"""How a B-mode scanner turns tissue into grey: scatterers, beam, attenuation, log compression."""
+"""Physics of a B-mode scanner: scatterers, beam, attenuation and log compression make grey."""
 
 from dataclasses import dataclass
 

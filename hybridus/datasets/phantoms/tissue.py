@@ -1,4 +1,4 @@
-"""What a breast without a lesion is made of: layers from skin to chest wall, septa, shadows.
+"""Tissue of a breast without a lesion: layers from skin to chest wall, septa, shadows.
 
 All lengths are in mm and no draw depends on the grid, so one seed is one breast at every size.
 """
