@@ -7,12 +7,17 @@ apart.
 import sqlite3
 
 __all__ = [
+    "CacheWarning",
     "DamagedFileError",
     "DivergedError",
     "FeatureStoreWarning",
     "UngroupedWarning",
     "WeightsNotFoundError",
 ]
+
+
+class CacheWarning(UserWarning):
+    """Something kept on disk cannot be relied on; results are right, but some cost time again."""
 
 
 class DamagedFileError(sqlite3.DatabaseError):
@@ -23,7 +28,7 @@ class DivergedError(FloatingPointError):
     """The loss of a network in training is no longer a number."""
 
 
-class FeatureStoreWarning(UserWarning):
+class FeatureStoreWarning(CacheWarning):
     """Something is wrong with the feature store; results are right, but rows cost time again."""
 
 

@@ -3,20 +3,37 @@
 import dataclasses
 import functools
 import importlib.metadata
+import os
+import shutil
+import warnings
 
 import numpy as np
 import pytest
+from PIL import Image
 from sklearn.base import clone
 from tiny_networks import TINY, textures
 
-from hybridus import DeepFeatureExtractor, EncoderSpec, FineTunedClassifier, register_encoder
+from hybridus import (
+    DeepFeatureExtractor,
+    EncoderSpec,
+    FeatureStore,
+    FineTunedClassifier,
+    register_encoder,
+)
+from hybridus._environment import cache_folder, make_private, others_may_write
 from hybridus._keras import building, keras, leaves
 from hybridus.encoders import registry
 from hybridus.encoders.architecture import architecture_of
 from hybridus.encoders.engine import KerasEngine, OpenVINOEngine, engine_version
 from hybridus.encoders.frozen import freeze
+from hybridus.encoders.kept import keep, kept_networks, recall
 from hybridus.encoders.partition import build_rest, divide
 from hybridus.encoders.registry import PREPROCESSING, Preprocessing
+from hybridus.encoders.weights import locate_weights
+from hybridus.exceptions import CacheWarning, FeatureStoreWarning
+from hybridus.inputs.files import FileStamp, KnownFiles, stamp_file
+from hybridus.inputs.images import as_images
+from hybridus.training.batches import content_keys
 
 
 class TestEngines:
@@ -319,3 +336,160 @@ class TestNetworksOfAnyForm:
     def test_preprocessing_that_means_nothing_is_refused(self, changes, message):
         with pytest.raises(ValueError, match=message):
             Preprocessing(**changes)
+
+
+@pytest.fixture
+def cache(monkeypatch, tmp_path):
+    folder = tmp_path / "cache"
+    monkeypatch.setenv("HYBRIDUS_CACHE", str(folder))
+    return folder
+
+
+class TestWhatIsKept:
+    """What is read back is what was written, or is made again, and said once."""
+
+    def files(self, cache, frozen):
+        return sorted((cache / "networks" / frozen.network_fingerprint).glob("*.npz"))
+
+    @pytest.mark.parametrize(
+        ("how", "what"),
+        [
+            ("a key is missing", "compiled"),
+            ("garbage", "network"),
+            ("other weights", "network"),
+            ("other weights", "compiled"),
+            ("moved", "network"),
+        ],
+    )
+    def test_a_whole_file_that_is_not_what_it_should_be_is_made_again(self, cache, how, what):
+        pixels = np.random.default_rng(0).integers(0, 256, (4, 8, 8, 3), dtype=np.uint8)
+        frozen = frozen_of(EncoderSpec("net", net))
+        expected = rows_of(frozen, pixels)
+        compiled, network = self.files(cache, frozen)
+        if what == "network":
+            compiled.unlink()
+        file = network if what == "network" else compiled
+        with np.load(file) as stored:
+            contents = {key: stored[key].copy() for key in stored}
+        first = next(iter(contents))
+        last = "bin" if what == "network" else "blob"
+        if how == "a key is missing":
+            del contents[first]
+        elif how == "garbage":
+            contents[first] = np.frombuffer(b"no network at all", np.uint8)
+        elif how == "other weights":
+            contents[last][len(contents[last]) // 2 :] ^= 1
+        if how == "moved":  # a whole file of ours, but of another network
+            other = frozen_of(EncoderSpec("net", functools.partial(net, activation="tanh")))
+            rows_of(other, pixels)
+            shutil.copy(self.files(cache, other)[0 if what == "compiled" else 1], file)
+        else:
+            np.savez(file, **contents)
+        with pytest.warns(CacheWarning, match="cache folder .* is damaged .*made again") as told:
+            np.testing.assert_array_equal(rows_of(frozen, pixels), expected)
+        assert len(told) == 1
+        keys = {"xml", "bin"} if what == "network" else {"blob"}
+        assert recall(cache, frozen.network_fingerprint, file.stem, keys) is not None
+        np.testing.assert_array_equal(rows_of(frozen, pixels), expected)
+
+    def test_a_network_that_openvino_cannot_read_is_made_again(self, cache):
+        pixels = np.random.default_rng(0).integers(0, 256, (4, 8, 8, 3), dtype=np.uint8)
+        frozen = frozen_of(EncoderSpec("net", net))
+        expected = rows_of(frozen, pixels)
+        self.files(cache, frozen)[0].unlink()
+        keep(cache, frozen.network_fingerprint, "network", {"xml": b"<net/>", "bin": b""})
+        with pytest.warns(CacheWarning, match="is damaged"):
+            np.testing.assert_array_equal(rows_of(frozen, pixels), expected)
+
+    def test_networks_lie_where_the_rows_do(self, cache, tmp_path):
+        X, _ = textures(3)
+        spec = EncoderSpec("net", net, image_size=(8, 8))
+        chosen = tmp_path / "chosen"
+        extractor = DeepFeatureExtractor(spec, weights="random", engine="openvino", cache=chosen)
+        extractor.fit_transform(X)
+        assert not cache.exists()
+        count, n_bytes = kept_networks(chosen)
+        assert count == 1
+        assert n_bytes > 1000
+        tag = chosen / "networks" / "CACHEDIR.TAG"
+        assert tag.read_text().startswith("Signature: 8a477f597d28d172789f06886806bc55")
+
+    def test_there_is_one_cache_folder(self, monkeypatch, tmp_path):
+        for setting in (None, str(tmp_path / "there"), str(tmp_path / "up" / ".." / "here")):
+            if setting is None:
+                monkeypatch.delenv("HYBRIDUS_CACHE", raising=False)
+            else:
+                monkeypatch.setenv("HYBRIDUS_CACHE", setting)
+            assert FeatureStore().location == cache_folder()
+        import platformdirs
+
+        asked = []
+        monkeypatch.delenv("HYBRIDUS_CACHE")
+        monkeypatch.setattr(
+            platformdirs, "user_cache_dir", lambda *args, **kwargs: asked.append(kwargs) or "/c"
+        )
+        assert str(cache_folder()) == "/c"
+        assert asked == [{"appauthor": False}]  # else Windows has hybridus\\hybridus
+
+    @pytest.mark.skipif(not hasattr(os, "getuid"), reason="the system has no modes")
+    def test_a_folder_that_others_may_write_to_is_warned_of_once(self, tmp_path):
+        folder = tmp_path / "open to all"
+        folder.mkdir()
+        folder.chmod(0o777)
+        store = FeatureStore(folder)
+        with pytest.warns(CacheWarning, match="others may write .*open to all.*chmod go-w") as told:
+            store.write("a", [b"k"], [[1.0]])
+        make_private(folder)
+        assert len(told) == 1
+        mine = tmp_path / "mine"
+        mine.mkdir(mode=0o755)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            make_private(mine)
+        assert not others_may_write(mine)
+
+    def test_where_no_store_can_be_made_the_warning_says_so(self, tmp_path):
+        (tmp_path / "file").touch()
+        store = FeatureStore(tmp_path / "file" / "cache")
+        with pytest.warns(FeatureStoreWarning, match=r"cache' cannot be made \(.*; work goes on"):
+            store.lookup("a", [b"k"])
+
+
+class TestKnownFiles:
+    def test_a_file_that_changed_just_now_is_read_again(self, tmp_path):
+        path = tmp_path / "w.bin"
+        path.write_bytes(b"one")
+        known = KnownFiles(10)
+        stamp = stamp_file(path)
+        known.remember([stamp], ["one"])
+        assert known.recall([stamp, None]) == [None, None]
+        settled = stamp._replace(mtime_ns=1, ctime_ns=1)
+        known.remember([settled], ["one"])
+        assert known.recall([settled]) == ["one"]
+        assert known.recall([settled._replace(ctime_ns=2)]) == [None]
+        assert stamp_file(tmp_path / "none") is None
+
+    def test_the_number_of_files_is_bounded(self):
+        known = KnownFiles(10)
+        stamps = [FileStamp(str(i), 1, 1, 1) for i in range(11)]
+        for i, stamp in enumerate(stamps):
+            known.remember([stamp], [i])
+        assert known.recall(stamps) == [None] * 10 + [10]
+
+    def test_weights_replaced_at_the_same_size_and_time_are_other_weights(self, tmp_path):
+        path = tmp_path / "w.safetensors"
+        digests = []
+        for content in (b"one", b"two"):
+            path.write_bytes(content)
+            os.utime(path, ns=(10**18, 10**18))
+            digests.append(locate_weights(TINY, path).digest)
+        assert digests[0] != digests[1]
+
+    def test_an_image_replaced_at_the_same_size_and_time_is_another_image(self, tmp_path):
+        path = tmp_path / "scan.png"
+        keys = []
+        for value in (10, 20):
+            Image.fromarray(np.full((8, 8), value, np.uint8)).save(path)
+            os.utime(path, ns=(10**18, 10**18))
+            keys += content_keys(as_images([path]))
+        assert keys[0] != keys[1]

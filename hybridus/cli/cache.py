@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated
@@ -25,18 +24,18 @@ Folder = Annotated[
 @app.command()
 def info(folder: Folder = None) -> None:
     """Show where rows are kept, how many there are, and of which encoders."""
+    from hybridus.encoders.kept import kept_networks
     from hybridus.store.rows import FeatureStore
 
     store = FeatureStore(folder)
     about = store.info()
-    networks = store.location / "networks"
     SCREEN.print(f"folder    {escape(about['folder'])}", soft_wrap=True)
     SCREEN.print(
         f"rows      {about['rows']} in {_size(about['bytes'])} of at most "
         f"{_size(about['max_bytes'])}; {about['files']} files known by size and time"
     )
-    n_networks = len(list(networks.iterdir())) if networks.is_dir() else 0
-    SCREEN.print(f"networks  {n_networks} in {_size(_bytes_in(networks))}")
+    n_networks, n_bytes = kept_networks(store.location)
+    SCREEN.print(f"networks  {n_networks} in {_size(n_bytes)}")
     for encoder in about["fingerprints"]:
         used = datetime.fromtimestamp(encoder["last_use"]).isoformat(" ", "minutes")
         SCREEN.print(
@@ -56,17 +55,24 @@ def clear(
     ] = None,
     folder: Folder = None,
 ) -> None:
-    """Delete what is kept. It is made again when it is needed."""
+    """Delete what is kept. It is made again when it is needed.
+
+    Nothing but what hybridus has written goes, whatever else lies in the folder.
+    """
+    from hybridus.encoders.kept import clear_networks
     from hybridus.store.rows import FeatureStore
 
     store = FeatureStore(folder)
     if fingerprint is None:
         count = store.clear()
-        networks = store.location / "networks"
-        freed = _bytes_in(networks)
-        if networks.is_dir():
-            shutil.rmtree(networks)
-        SCREEN.print(f"{count} rows and {_size(freed)} of networks deleted")
+        n_networks, freed, left = clear_networks(store.location)
+        SCREEN.print(
+            f"{count} rows and {n_networks} networks of {_size(freed)} deleted in "
+            f"{escape(str(store.location))}",
+            soft_wrap=True,
+        )
+        for path in left:
+            SCREEN.print(f"left, since it is not ours: {escape(str(path))}", soft_wrap=True)
         return
     with user_errors():
         known = [one["fingerprint"] for one in store.info()["fingerprints"]]
@@ -88,10 +94,6 @@ def verify(folder: Folder = None) -> None:
     SCREEN.print(f"{report['rows']} rows checked, {report['bad']} bad ones removed")
     if report["bad"]:
         raise typer.Exit(1)
-
-
-def _bytes_in(folder: Path) -> int:
-    return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
 
 
 def _size(count: float) -> str:

@@ -1,4 +1,4 @@
-"""What runs frozen networks: Keras or OpenVINO behind one small interface.
+"""Engines of frozen networks: Keras or OpenVINO behind one small interface.
 
 An engine turns batches of pixels into rows. Compiled networks are kept in the process (a few) and,
 for OpenVINO, on disk under the network's fingerprint, so that a fresh process needs no Keras.
@@ -14,7 +14,6 @@ import os
 import sys
 import tempfile
 import threading
-import zipfile
 from collections import OrderedDict, deque
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -23,8 +22,9 @@ from typing import Any, Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from hybridus._environment import cache_folder, make_private, n_threads, refuse_fork
+from hybridus._environment import ForkGuard, cache_folder, n_threads
 from hybridus.encoders.frozen import FrozenEncoder
+from hybridus.encoders.kept import Contents, keep, recall, refuse
 
 EngineName = Literal["keras", "openvino"]
 EngineChoice = Literal["auto", "keras", "openvino"]
@@ -81,23 +81,25 @@ def engine_version(engine: EngineName) -> str | None:
         return None
 
 
-def open_engine(frozen: FrozenEncoder, *, batch_size: int | None = None) -> Engine:
+def open_engine(
+    frozen: FrozenEncoder, *, batch_size: int | None = None, cache: Path | None = None
+) -> Engine:
     """Return the engine of a frozen encoder, from this process's small pool where it is there.
 
-    Without `batch_size` the engine's own is taken.
+    Without `batch_size` the engine's own is taken, and without `cache`, where compiled networks are
+    kept, the user's cache folder.
     """
-    global _started_in
-    _started_in = _started_in or os.getpid()
-    refuse_fork(_started_in, "a frozen network")
+    _guard.check()
     batch_size = batch_size or _BATCH_SIZES[frozen.engine]
-    key = (frozen.fingerprint, batch_size, n_threads())
+    cache = cache or cache_folder()
+    key = (frozen.fingerprint, batch_size, n_threads(), cache)
     with _pool_lock:
         if key in _pool:
             _pool.move_to_end(key)
             return _pool[key]
         engine: Engine
         if frozen.engine == "openvino":
-            engine = OpenVINOEngine(frozen, batch_size=batch_size)
+            engine = OpenVINOEngine(frozen, batch_size=batch_size, cache=cache)
         else:
             engine = KerasEngine(frozen, batch_size=batch_size)
         _pool[key] = engine
@@ -134,8 +136,11 @@ class OpenVINOEngine:
     not 8-bit, through one with float32 input. Each is compiled when it is first needed.
     """
 
-    def __init__(self, frozen: FrozenEncoder, *, batch_size: int) -> None:
+    def __init__(
+        self, frozen: FrozenEncoder, *, batch_size: int, cache: Path | None = None
+    ) -> None:
         self._frozen = frozen
+        self._cache = cache or cache_folder()
         self.batch_size = batch_size
         self._lock = threading.Lock()
         self._compiled: dict[tuple[int, str], tuple[Any, list[Any]]] = {}
@@ -143,7 +148,17 @@ class OpenVINOEngine:
 
     @functools.cached_property
     def _model(self) -> Any:
-        return _read_or_export(self._frozen)
+        """The network that is kept on disk, or that Keras exports there."""
+        network = self._frozen.network_fingerprint
+        kept = recall(self._cache, network, "network", {"xml", "bin"})
+        if kept is not None:
+            try:
+                return _core().read_model(kept["xml"], kept["bin"])
+            except RuntimeError as error:
+                refuse(self._cache, f"network {network[:16]}", str(error).splitlines()[0])
+        kept = _export(self._frozen)
+        keep(self._cache, network, "network", kept)
+        return _core().read_model(kept["xml"], kept["bin"])
 
     @property
     def widths(self) -> list[int]:
@@ -194,7 +209,8 @@ class OpenVINOEngine:
         }
         about = repr([ov.get_version(), size, dtype.name, *options.values()])
         name = "compiled-" + hashlib.sha256(about.encode()).hexdigest()[:16]
-        if (kept := _recall(self._frozen, name)) is not None:
+        network = self._frozen.network_fingerprint
+        if (kept := recall(self._cache, network, name, {"blob"})) is not None:
             with contextlib.suppress(RuntimeError):  # from another kind of processor
                 return _core().import_model(io.BytesIO(kept["blob"]), "CPU", options)
         model = self._model.clone()
@@ -207,13 +223,13 @@ class OpenVINOEngine:
         compiled = _core().compile_model(model, "CPU", options)
         blob = io.BytesIO()
         compiled.export_model(blob)
-        _keep(self._frozen, name, {"blob": blob.getvalue()})
+        keep(self._cache, network, name, {"blob": blob.getvalue()})
         return compiled
 
 
 _pool: OrderedDict[Any, Engine] = OrderedDict()
 _pool_lock = threading.RLock()
-_started_in = 0
+_guard = ForkGuard("a frozen network")
 
 
 def _pad(batch: NDArray, size: int) -> NDArray:
@@ -248,43 +264,7 @@ def _core() -> Any:
     return _openvino().Core()
 
 
-def _read_or_export(frozen: FrozenEncoder) -> Any:
-    """Read the network that is kept on disk, or have Keras export it there."""
-    kept = _recall(frozen, "network")
-    if kept is None:
-        kept = _export(frozen)
-        _keep(frozen, "network", kept)
-    return _core().read_model(kept["xml"], kept["bin"])
-
-
-def _file(frozen: FrozenEncoder, name: str) -> Path:
-    return cache_folder() / "networks" / frozen.network_fingerprint / f"{name}.npz"
-
-
-def _keep(frozen: FrozenEncoder, name: str, contents: dict[str, bytes]) -> None:
-    """Write contents to disk; where there is no room or no right to, the network serves unkept."""
-    file = _file(frozen, name)
-    temporary = file.with_name(f".{os.getpid()}-{threading.get_ident()}-{file.name}")
-    with contextlib.suppress(OSError):
-        make_private(file.parent)
-        try:
-            arrays: dict[str, Any] = {k: np.frombuffer(v, np.uint8) for k, v in contents.items()}
-            np.savez(temporary, **arrays)
-            os.replace(temporary, file)
-        finally:
-            temporary.unlink(missing_ok=True)
-
-
-def _recall(frozen: FrozenEncoder, name: str) -> dict[str, bytes] | None:
-    """Read contents back; None where they are absent or fail the checksums of the file."""
-    try:
-        with np.load(_file(frozen, name), allow_pickle=False) as stored:
-            return {key: stored[key].tobytes() for key in stored}
-    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile):
-        return None
-
-
-def _export(frozen: FrozenEncoder) -> dict[str, bytes]:
+def _export(frozen: FrozenEncoder) -> Contents:
     """Build the network with Keras and convert it by Keras's own export, in float32."""
     ov = _openvino()
     from hybridus._keras import keras

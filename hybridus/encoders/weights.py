@@ -1,6 +1,5 @@
-"""Where weights come from: finding, digesting and reading them, for every form they are kept in."""
+"""Weights of encoders: finding, digesting and reading them, for every form they are kept in."""
 
-import functools
 import hashlib
 import os
 import zlib
@@ -15,6 +14,7 @@ from numpy.typing import NDArray
 from hybridus._environment import keras_home, weight_folders
 from hybridus.encoders.registry import EncoderSpec, get_encoder, list_encoders
 from hybridus.exceptions import WeightsNotFoundError
+from hybridus.inputs.files import KnownFiles, stamp_file
 
 # Layer name -> its variables, by name (safetensors) or in Keras's order (HDF5).
 LayerWeights = Mapping[str, Mapping[str, NDArray] | list[NDArray]]
@@ -115,14 +115,16 @@ def draw_variables(shapes: Mapping[str, tuple[int, ...]], seed: int) -> dict[str
 
 
 def _source(path: Path) -> WeightsSource:
-    stat = path.stat()
-    return WeightsSource(path, _file_digest(str(path), stat.st_size, stat.st_mtime_ns))
+    stamp = stamp_file(path)
+    (digest,) = _digests.recall([stamp])
+    if digest is None:
+        with open(path, "rb") as file:
+            digest = "sha256:" + hashlib.file_digest(file, "sha256").hexdigest()
+        _digests.remember([stamp], [digest])
+    return WeightsSource(path, digest)
 
 
-@functools.lru_cache(maxsize=64)
-def _file_digest(path: str, size: int, mtime_ns: int) -> str:
-    with open(path, "rb") as file:
-        return "sha256:" + hashlib.file_digest(file, "sha256").hexdigest()
+_digests: KnownFiles[str] = KnownFiles(64)
 
 
 def _bundled(spec: EncoderSpec) -> WeightsSource:

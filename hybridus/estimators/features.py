@@ -19,10 +19,11 @@ from hybridus.encoders.engine import Engine, EngineChoice, choose_engine, open_e
 from hybridus.encoders.frozen import FrozenEncoder, Pooling, freeze
 from hybridus.encoders.registry import EncoderSpec
 from hybridus.estimators.fitting import all_or_nothing
+from hybridus.inputs.files import stamp_file
 from hybridus.inputs.images import Images, content_key, validate_images
 from hybridus.inputs.labels import check_any_labels
 from hybridus.inputs.resizing import Resize, map_ahead, resize_image, widen
-from hybridus.store.rows import FeatureStore, FileStamp
+from hybridus.store.rows import FeatureStore
 
 _CHUNK = 512  # images that are looked up, and held as resized pixels, at a time
 _CLAIM = 128  # images that one of several processes takes upon itself at first
@@ -295,7 +296,9 @@ class DeepFeatureExtractor(TransformerMixin, BaseEstimator):
         return FeatureStore() if self.cache else None
 
     def _open(self) -> Engine:
-        return open_engine(self._frozen(), batch_size=self.batch_size)
+        store = self._store()
+        cache = None if store is None else store.location
+        return open_engine(self._frozen(), batch_size=self.batch_size, cache=cache)
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
@@ -339,7 +342,7 @@ def _stored_rows(
     of the network; only their resized pixels are kept meanwhile, so memory does not grow.
     """
     paths = images.paths
-    stamps = [] if paths is None else [_stamp(path) for path in paths]
+    stamps = [] if paths is None else [stamp_file(path) for path in paths]
     noted = store.recall_files([stamp for stamp in stamps if stamp])
     known = dict(zip((i for i, stamp in enumerate(stamps) if stamp), noted, strict=True))
 
@@ -374,15 +377,6 @@ def _stored_rows(
 
         keys = [key for _, key, _ in chunk]
         yield store.rows(frozen.fingerprint, keys, encode_missing, chunk_size=_CLAIM)
-
-
-def _stamp(path: str) -> FileStamp | None:
-    """Size and modification time of a file; None where it is not there: reading it will say so."""
-    try:
-        status = os.stat(path)
-    except OSError:
-        return None
-    return path, status.st_size, status.st_mtime_ns
 
 
 def _progress(indices: Iterable[int], total: int, what: str) -> Iterator[int]:

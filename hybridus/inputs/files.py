@@ -1,18 +1,24 @@
-"""How files reach the disk whole: written under another name, then renamed.
+"""Files: written whole or not at all, and known again for as long as they do not change.
 
-A reader sees the old file or the new one, never half of one, also if the writer is killed.
+They are written under another name, then renamed: a reader sees the old file or the new one, never
+half of one, also if the writer is killed.
 """
 
 from __future__ import annotations
 
 import os
+import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import joblib
+
+V = TypeVar("V")
+
+_UNSURE_NS = 2 * 10**9  # what changed so recently may change again within one tick of its times
 
 
 @contextmanager
@@ -88,3 +94,52 @@ def dump_atomically(obj: Any, path: str | os.PathLike[str]) -> Path:
     with replacing(path) as temporary:
         joblib.dump(obj, temporary)
     return Path(path)
+
+
+class FileStamp(NamedTuple):
+    """What changes when a file does; the time of the last change of its status cannot be set."""
+
+    path: str
+    size: int
+    mtime_ns: int
+    ctime_ns: int
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether the next change of the file will show: not within two seconds of the last."""
+        return max(self.mtime_ns, self.ctime_ns) < time.time_ns() - _UNSURE_NS
+
+
+def stamp_file(path: str | os.PathLike[str]) -> FileStamp | None:
+    """Stamp a file; None where it is not there: reading it will say so."""
+    try:
+        status = os.stat(path)
+    except OSError:
+        return None
+    return FileStamp(os.path.abspath(path), status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+
+
+class KnownFiles(Generic[V]):
+    """What was once found out about files, for as long as they do not change and the process lives.
+
+    Parameters
+    ----------
+    most : int
+        Files that are known at a time; when there are more, all are forgotten.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._known: dict[FileStamp, V] = {}
+
+    def recall(self, stamps: Iterable[FileStamp | None]) -> list[V | None]:
+        """Return what is known of each file, None where it is nothing."""
+        return [None if stamp is None else self._known.get(stamp) for stamp in stamps]
+
+    def remember(self, stamps: Sequence[FileStamp | None], values: Sequence[V]) -> None:
+        """Note something about each file, but for those that changed just now."""
+        if len(self._known) + len(stamps) > self._most:
+            self._known.clear()
+        for stamp, value in zip(stamps, values, strict=True):
+            if stamp is not None and stamp.is_settled:
+                self._known[stamp] = value

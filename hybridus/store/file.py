@@ -1,4 +1,4 @@
-"""The SQLite file under the feature store: how it is opened, shared, repaired and kept small.
+"""SQLite file under the feature store: how it is opened, shared, replaced and kept small.
 
 Knows where write-ahead logging is unsafe, that no connection may cross a fork, what to do with a
 file that is damaged, full or out of reach. Who may encode which row is ``feature_store``'s affair.
@@ -14,7 +14,7 @@ import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Literal, TypeVar
 
@@ -24,9 +24,6 @@ from hybridus.store.tables import (
     PAGE_SIZE,
     SCHEMA,
     SCHEMA_VERSION,
-    Record,
-    copy_sound_rows,
-    insert_rows,
 )
 
 T = TypeVar("T")
@@ -150,11 +147,21 @@ class StoreFile:
             self._rests_until[mode] = time.monotonic() + REST_SECONDS
             self.warn(
                 "reach",
-                f"the feature store in {str(self.folder)!r} cannot be used to {mode} ({error}); "
-                "work goes on without it. Free space there, or choose another folder with cache= "
-                "or HYBRIDUS_CACHE",
+                f"the feature store in {str(self.folder)!r} cannot be {self._failed(mode)} "
+                f"({error}); work goes on without it. Free space there, or choose another folder "
+                "with cache= or HYBRIDUS_CACHE",
             )
             return otherwise
+
+    def _failed(self, mode: Mode) -> str:
+        """Say what could not be done."""
+        try:
+            exists = bool(self.files())
+        except OSError:
+            exists = True
+        if not exists:
+            return "made"
+        return {"read": "read", "write": "written to", "vacuum": "made smaller"}[mode]
 
     def warn(self, kind: str, message: str) -> None:
         """Warn, but only once of a kind while the process lives."""
@@ -225,7 +232,7 @@ class StoreFile:
         return self.folder / f"features-v{SCHEMA_VERSION}-{number}.sqlite"
 
     def replace_damaged(self, error: Exception) -> None:
-        """Start the next generation of the file and save into it every row that is still sound."""
+        """Start the next generation of the file, empty: what was lost can be computed again."""
         with self.lock:
             self.close()
             damaged = self._path
@@ -234,21 +241,11 @@ class StoreFile:
                 return  # another process has replaced it
             self.warn(
                 "damage",
-                f"the feature store {str(damaged)!r} was damaged ({error}); a new one was begun "
-                "with the rows that could be saved, the others are computed again",
+                f"the feature store {str(damaged)!r} was damaged ({error}); a new one was begun, "
+                "and its rows are computed again. Check the disk if this comes back",
             )
             if _create(self._generation(int(match[1]) + 1)):
-                self._save_rows(damaged)
                 remove_database(damaged)
-
-    def _save_rows(self, damaged: Path) -> None:
-        def insert(name: str, width: int, records: list[Record]) -> None:
-            with self._transaction("write") as connection:
-                insert_rows(connection, name, width, records)
-
-        with closing(_plain_connection(damaged)) as old:
-            old.execute("PRAGMA writable_schema = ON")  # else a truncated file is refused
-            copy_sound_rows(old, insert)
 
 
 def remove_database(path: Path) -> None:
@@ -275,16 +272,11 @@ def _create(path: Path) -> bool:
     return True
 
 
-def _plain_connection(path: Path) -> sqlite3.Connection:
+def _connect(path: Path) -> sqlite3.Connection:
     connection = sqlite3.connect(
         path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False
     )
     connection.text_factory = bytes  # damage can turn a blob into text that is no UTF-8
-    return connection
-
-
-def _connect(path: Path) -> sqlite3.Connection:
-    connection = _plain_connection(path)
     try:
         for statement in SETTINGS.split(";"):
             connection.execute(statement)

@@ -18,17 +18,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from hybridus._environment import cache_folder
+from hybridus.inputs.files import FileStamp
 from hybridus.store import tables as tables
 from hybridus.store.file import StoreFile, remove_database, store_file
 
 __all__ = ["FeatureStore"]
 
-FileStamp = tuple[str | os.PathLike[str], int, int]  # path, size in bytes, mtime_ns
 Floats = NDArray[np.float32]
 
 WRITE_SLICE = 1024  # rows per transaction
 EVICT_TO = 0.95  # share of max_bytes that is left after an eviction
-UNSURE_NS = 2 * 10**9  # a file changed so recently may change again within one tick of its mtime
 
 
 @dataclass(frozen=True, repr=False)
@@ -38,12 +38,14 @@ class FeatureStore:
     Threads, processes and runs may use one folder at the same time. The object holds nothing but
     its parameters: the database is opened at the first use and never copied or pickled along, so
     the store can be a parameter of an estimator. No fault of the disk stops the caller: a row with
-    a wrong checksum counts as missing, a damaged file is replaced and its sound rows are saved,
-    and where the folder cannot be used rows are computed without it. Each of these is told once,
+    a wrong checksum counts as missing, a damaged file is replaced by an empty one, and where the
+    folder cannot be used rows are computed without it. Each of these is told once,
     as `FeatureStoreWarning`.
 
     Rows derive from users' images. They stay in `folder`, which is created with mode 0700; neither
-    images nor file names are kept there.
+    images nor file names are kept there. Checksums defend against damage, of rows as of networks
+    that are kept beside them, and not against someone who can write to the folder and means harm: a
+    folder that others may write to is warned of.
 
     Parameters
     ----------
@@ -57,9 +59,9 @@ class FeatureStore:
         How long the rows that one process has claimed stay reserved for it. The claims of a process
         that died on this computer end at once.
     file_entries : bool, default=True
-        Whether to remember which content key belonged to (path, size, modification time), so that
-        an unchanged file need not be read again. Switch it off where files change behind an
-        unchanged modification time.
+        Whether to remember which content key belonged to a file, by its path, size and times of
+        change, so that an unchanged file need not be read again. Switch it off where a file system
+        does not keep these times.
 
     Examples
     --------
@@ -98,12 +100,7 @@ class FeatureStore:
     @property
     def location(self) -> Path:
         """Folder that is used now."""
-        folder = self.folder or os.environ.get("HYBRIDUS_CACHE")
-        if folder is None or folder == "":
-            from platformdirs import user_cache_dir
-
-            folder = user_cache_dir("hybridus", appauthor=False)
-        return Path(os.path.realpath(os.path.expanduser(folder)))
+        return cache_folder(self.folder)
 
     @property
     def _file(self) -> StoreFile:
@@ -319,8 +316,8 @@ class FeatureStore:
 
         Parameters
         ----------
-        files : sequence of n (path, size, mtime_ns)
-            As `os.stat` tells them.
+        files : sequence of n FileStamp
+            As `hybridus.inputs.files.stamp_file` gives them.
 
         Returns
         -------
@@ -328,23 +325,22 @@ class FeatureStore:
         """
         if not self.file_entries or not files:
             return [None] * len(files)
-        stamps = [_stamp(file) for file in files]
+        stamps = [_digest(file) for file in files]
         known: dict[bytes, bytes] = self._file.attempt(
             "read", lambda db: tables.recall_files(db, stamps), {}
         )
         return [known.get(stamp) for stamp in stamps]
 
     def remember_files(self, files: Sequence[FileStamp], keys: Sequence[bytes]) -> None:
-        """Note the content key of each file, under a digest of its path, size and mtime.
+        """Note the content key of each file, under a digest of its path, size and times.
 
         Files changed within the last two seconds are left out: they could change once more without
-        a new modification time.
+        it showing.
         """
         if not self.file_entries:
             return
-        settled = time.time_ns() - UNSURE_NS
         entries = [
-            (_stamp(file), key) for file, key in zip(files, keys, strict=True) if file[2] < settled
+            (_digest(file), key) for file, key in zip(files, keys, strict=True) if file.is_settled
         ]
         if entries:
             self._file.attempt("write", lambda db: tables.remember_files(db, entries), None)
@@ -377,7 +373,7 @@ class FeatureStore:
         count = self._file.run("write", lambda db: tables.clear(db, fingerprint))
         self._file.run("vacuum", tables.shrink)
         if fingerprint is None:
-            for path in self._file.files()[:-1]:  # left where the rescue of rows was interrupted
+            for path in self._file.files()[:-1]:  # left where Windows kept one open
                 remove_database(path)
         return count
 
@@ -428,8 +424,7 @@ def _at_width(values: Floats, width: int) -> Floats:
     return values
 
 
-def _stamp(file: FileStamp) -> bytes:
-    """Return a digest, since file names can name patients."""
-    path, size, mtime_ns = file
-    stamp = f"{size}/{mtime_ns}/".encode() + os.fsencode(os.path.abspath(path))
-    return blake2b(stamp, digest_size=16).digest()
+def _digest(file: FileStamp) -> bytes:
+    """Digest a stamp, since file names can name patients."""
+    path, *numbers = file
+    return blake2b(repr(numbers).encode() + os.fsencode(path), digest_size=16).digest()

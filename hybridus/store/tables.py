@@ -1,4 +1,4 @@
-"""The tables of the feature store, as statements on an open connection inside a transaction.
+"""Tables of the feature store, as statements on an open connection inside a transaction.
 
 Knows the schema, the checksum of a row, and the order of reading that keeps a million rows fast.
 """
@@ -12,9 +12,8 @@ import sqlite3
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
-from itertools import groupby
 from typing import Any
 from zlib import crc32
 
@@ -196,18 +195,13 @@ def scan_rows(connection: Connection, after: int) -> Iterator[list[Scanned]]:
         (after,),
     )
     scanned: list[Scanned] = []
-    try:
-        for row_id, number, key, crc, blob in cursor:
-            name = names.get(number, b"").decode(errors="replace")
-            sound = _is_sound(name, key, crc, blob)
-            scanned.append((row_id, name, (key, crc, blob) if sound else None))
-            if len(scanned) == SLICE:
-                yield scanned
-                scanned = []
-    except sqlite3.DatabaseError:
-        if scanned:
-            yield scanned  # what was read before the damage is not lost
-        raise
+    for row_id, number, key, crc, blob in cursor:
+        name = names.get(number, b"").decode(errors="replace")
+        sound = _is_sound(name, key, crc, blob)
+        scanned.append((row_id, name, (key, crc, blob) if sound else None))
+        if len(scanned) == SLICE:
+            yield scanned
+            scanned = []
     if scanned:
         yield scanned
 
@@ -242,29 +236,6 @@ def verify_structure(connection: Connection) -> None:
     (verdict,) = connection.execute("PRAGMA integrity_check(1)").fetchone()
     if verdict != b"ok":
         raise DamagedFileError(verdict.decode(errors="replace"))
-
-
-def copy_sound_rows(old: Connection, insert: Callable[[str, int, list[Record]], None]) -> None:
-    """Hand on the sound rows of a damaged file, leaping over what cannot be read."""
-    last, leap, parts = 0, 1, scan_rows(old, 0)
-    while leap < 2**48:
-        try:
-            rows = next(parts, None)
-        except sqlite3.DatabaseError:
-            last, leap = last + leap, 2 * leap
-            parts = scan_rows(old, last)
-            continue
-        if rows is None:
-            return
-        if rows[-1][0] > last:  # else the damage leads in a circle
-            last, leap = rows[-1][0], 1
-        for (name, size), group in groupby(rows, _name_and_size):
-            if size:
-                insert(name, size // 4, [record for _, _, record in group if record])
-
-
-def _name_and_size(row: Scanned) -> tuple[str, int]:
-    return row[1], len(row[2][2]) if row[2] else 0
 
 
 def used_bytes(connection: Connection) -> int:

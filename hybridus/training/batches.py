@@ -7,7 +7,6 @@ gives them augmented, with the transforms that a mask must follow.
 import contextlib
 import itertools
 import math
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Literal, Protocol
@@ -19,6 +18,7 @@ from hybridus._environment import n_threads
 from hybridus.encoders.engine import open_engine
 from hybridus.encoders.frozen import FrozenEncoder
 from hybridus.inputs.augmentation import Augmentation, Transforms
+from hybridus.inputs.files import KnownFiles, stamp_file
 from hybridus.inputs.images import Images, content_key
 from hybridus.inputs.resizing import Resize, map_ahead, resize_image, widen
 from hybridus.store.activations import ACTIVATIONS, Key, Rows, most_bytes, scratch_array
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 
 _CHUNK = 32  # images that are decoded and augmented together
 HELD_TOGETHER = 512  # images whose pixels or activations are held at a time
-_MOST_KNOWN_FILES = 1_000_000
 
 
 class Batches(Protocol):
@@ -225,18 +224,16 @@ def content_keys(images: Images) -> list[bytes]:
     """Digest of each image; a file that has not changed is read once in this process."""
     if images.paths is None:
         return [content_key(image) for image in images]
-    stamps = [_stamp(path) for path in images.paths]
-    unknown = [i for i, stamp in enumerate(stamps) if stamp not in _known_files]
-    read = map_ahead(lambda i: content_key(images[i]), unknown, n_threads=n_threads())
-    fresh = dict(zip(unknown, read, strict=True))
-    keys = [fresh[i] if i in fresh else _known_files[stamp] for i, stamp in enumerate(stamps)]
-    if len(_known_files) + len(fresh) > _MOST_KNOWN_FILES:
-        _known_files.clear()
-    _known_files.update({stamps[i]: key for i, key in fresh.items()})
-    return keys
+    stamps = [stamp_file(path) for path in images.paths]
+    keys = dict(enumerate(_known_files.recall(stamps)))
+    unknown = [i for i, key in keys.items() if key is None]
+    read = list(map_ahead(lambda i: content_key(images[i]), unknown, n_threads=n_threads()))
+    _known_files.remember([stamps[i] for i in unknown], read)
+    keys.update(zip(unknown, read, strict=True))
+    return [key for key in keys.values() if key is not None]
 
 
-_known_files: dict[tuple[str, int, int], bytes] = {}
+_known_files: KnownFiles[bytes] = KnownFiles(1_000_000)
 
 
 def subset(images: Images, rows: Sequence[int] | NDArray[np.intp]) -> Images:
@@ -251,14 +248,6 @@ def stack_pixels(images: Sequence[NDArray]) -> NDArray:
     if all(image.ndim == 2 for image in images):
         return np.stack(images)[..., np.newaxis]
     return widen(images)
-
-
-def _stamp(path: str) -> tuple[str, int, int]:
-    try:
-        status = os.stat(path)
-    except OSError:  # reading it will say so
-        return (path, -1, -1)
-    return (os.path.abspath(path), status.st_size, status.st_mtime_ns)
 
 
 def to_grey(image: NDArray) -> NDArray:

@@ -5,7 +5,6 @@ small one. So a few compiled networks are kept, and every variable is reset betw
 """
 
 import contextlib
-import os
 import threading
 import time
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
@@ -15,7 +14,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from hybridus._environment import n_threads, refuse_fork
+from hybridus._environment import ForkGuard, n_threads
 from hybridus._keras import jit_compile, keras, leaves
 from hybridus.exceptions import DivergedError
 
@@ -326,9 +325,7 @@ def lease(key: Hashable, build: Callable[[], TrainableNetwork]) -> Iterator[Trai
     build : callable
         Makes it where none of this key is free.
     """
-    global _started_in
-    _started_in = _started_in or os.getpid()
-    refuse_fork(_started_in, "a network")
+    _guard.check()
     full_key = (key, n_threads())
     with _lock:
         place = next((i for i, (k, _) in enumerate(_idle) if k == full_key), None)
@@ -344,7 +341,7 @@ def lease(key: Hashable, build: Callable[[], TrainableNetwork]) -> Iterator[Trai
 
 _lock = threading.Lock()
 _idle: list[tuple[Hashable, TrainableNetwork]] = []  # the latest used last
-_started_in = 0
+_guard = ForkGuard("a network")
 
 
 class _Schedule:
