@@ -325,6 +325,17 @@ class TestNetworksOfAnyForm:
         }
         assert trained == {"conv1", "conv2"}
 
+    def test_efficientnet_with_imagenet_weights_needs_the_rescaling_that_keras_adds(self):
+        """(x / 255 - mean) / std, once more divided by the root of std, as Keras's own network."""
+        pixels = np.random.default_rng(0).uniform(0, 255, (5, 3))
+        mean, std = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
+        mode = PREPROCESSING["efficientnet"]
+        inside = ((pixels * mode.scale + mode.offset) / 255 - mean) / std
+        np.testing.assert_allclose(inside, (pixels / 255 - mean) / std / np.sqrt(std), rtol=1e-12)
+        spec = EncoderSpec("b0", "keras.applications.EfficientNetB0")
+        with pytest.raises(ValueError, match="needs preprocessing='efficientnet'"):
+            frozen_of(spec, weights="imagenet")
+
     @pytest.mark.parametrize(
         ("changes", "message"),
         [

@@ -3,13 +3,14 @@
 import hashlib
 import json
 import os
+import re
 import warnings
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from hybridus.encoders.architecture import architecture_of, versions_in
-from hybridus.encoders.registry import EncoderSpec, get_encoder
+from hybridus.encoders.registry import PREPROCESSING, EncoderSpec, get_encoder
 from hybridus.encoders.weights import WeightsSource, locate_weights
 from hybridus.inputs.resizing import Resize
 from hybridus.inputs.sizes import resolve_size
@@ -132,6 +133,7 @@ def freeze(
         Where the weights cannot be had.
     """
     spec = get_encoder(encoder)
+    _check_preprocessing(spec, weights)
     digest = locate_weights(spec, weights).digest
     taps = _resolve_taps(spec, layers)
     size = spec.image_size if image_size is None else resolve_size(image_size)
@@ -167,6 +169,20 @@ def _resolve_taps(spec: EncoderSpec, layers: str | Sequence[str]) -> tuple[str, 
     if not taps or len(set(taps)) < len(taps) or not all(isinstance(t, str) for t in taps):
         raise ValueError(f"layers={layers!r}: expected one or more different layer names")
     return taps
+
+
+def _check_preprocessing(spec: EncoderSpec, weights: str | os.PathLike) -> None:
+    """Refuse ImageNet weights of EfficientNet without the rescaling that Keras gives them."""
+    if weights != "imagenet" or not isinstance(spec.builder, str):
+        return
+    if not re.fullmatch(r"keras\.applications\.(\w+\.)?EfficientNetB\d", spec.builder):
+        return
+    if spec.preprocessing != PREPROCESSING["efficientnet"]:
+        raise ValueError(
+            f"encoder {spec.name!r}: with ImageNet weights {spec.builder} needs "
+            "preprocessing='efficientnet', since Keras puts one rescaling more into the network "
+            "where it loads these weights itself; register it so"
+        )
 
 
 def _digest(data: Any) -> str:

@@ -35,6 +35,10 @@ class Preprocessing:
 _APPLICATIONS = "keras.applications."
 _TORCH_MEAN, _TORCH_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
+# Keras puts one rescaling more behind EfficientNet's own normalisation where it loads ImageNet
+# weights; the same before it.
+_BEFORE_EFFICIENTNET = tuple(1 / math.sqrt(std) for std in _TORCH_STD)
+
 # The modes of keras.applications; "none" is for networks that preprocess inside.
 PREPROCESSING: Mapping[str, Preprocessing] = {
     "none": Preprocessing(),
@@ -43,6 +47,13 @@ PREPROCESSING: Mapping[str, Preprocessing] = {
     "torch": Preprocessing(
         scale=tuple(1 / (255 * std) for std in _TORCH_STD),  # type: ignore[arg-type]
         offset=tuple(-m / s for m, s in zip(_TORCH_MEAN, _TORCH_STD, strict=True)),  # type: ignore[arg-type]
+    ),
+    "efficientnet": Preprocessing(
+        scale=_BEFORE_EFFICIENTNET,  # type: ignore[arg-type]
+        offset=tuple(  # type: ignore[arg-type]
+            255 * mean * (1 - scale)
+            for mean, scale in zip(_TORCH_MEAN, _BEFORE_EFFICIENTNET, strict=True)
+        ),
     ),
 }
 
@@ -153,9 +164,12 @@ def register_encoder(
         ``"keras.applications.DenseNet121"``. Rows of other builders are found again by a digest of
         the network that they build, so an edited builder never gives features of the former one;
         such an encoder starts Keras in every process that fits with it.
-    preprocessing : {"none", "tf", "caffe", "torch"} or Preprocessing, default="none"
+    preprocessing : {"none", "tf", "caffe", "torch", "efficientnet"} or Preprocessing, \
+default="none"
         keras.applications' modes: "tf" scales to -1..1, "caffe" subtracts the ImageNet mean in
-        BGR, "torch" standardises by ImageNet's mean and deviation, "none" keeps 0..255.
+        BGR, "torch" standardises by ImageNet's mean and deviation, "none" keeps 0..255, for
+        networks that preprocess inside; "efficientnet" is for EfficientNetB0 to B7 with ImageNet
+        weights, which need more than they do inside.
     image_size : int or (int, int), default=224
         Default height and width in pixels.
     taps : sequence of str
