@@ -756,7 +756,7 @@ def test_clear_deletes_one_fingerprint_or_all_and_returns_the_space(store):
     keys = [key_of(i) for i in range(500)]
     store.write("a", keys, rows_of(keys, 1000))
     store.write("b", keys[:20], rows_of(keys[:20]))
-    store.remember_files([("scan.png", 1, 1)], [keys[0]])
+    store.remember_files([FileStamp("scan.png", 1, 1, 1)], [keys[0]])
     assert store.clear("a") == 500
     assert store.info()["bytes"] < 400_000
     assert store.lookup("b", keys[:20])[1].all()
