@@ -12,8 +12,8 @@ import os
 import random
 import sys
 import tempfile
-import warnings
 from collections.abc import Iterator
+from types import FunctionType
 from typing import Any
 
 from hybridus._environment import keras_home, n_threads
@@ -198,21 +198,12 @@ def _listed(nodes: Any, functions: dict[str, Any]) -> list[Any]:
 
 
 def _configured(model: Any) -> bytes:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # that lambdas cannot be loaded: they are refused below
-        config = json.loads(model.to_json())
-
-    def check(part: Any) -> None:
-        for inner in part if isinstance(part, list) else part.values():
-            if isinstance(inner, dict | list):
-                check(inner)
-        if isinstance(part, dict) and "class_name" in part:
-            name, module = part["class_name"], part.get("module") or "keras"
-            if module.partition(".")[0] != "keras" or name in ("Lambda", "__lambda__", "function"):
+    for layer in leaves(model):
+        functions = [part for part in vars(layer).values() if isinstance(part, FunctionType)]
+        for part in (type(layer), *functions):
+            if part.__module__.partition(".")[0] != "keras":
                 raise ValueError(
-                    f"layer or function {part.get('registered_name') or name!r} is not Keras's "
-                    "own: what it does can be told under the TensorFlow backend only"
+                    f"layer {layer.name!r} uses {part.__qualname__!r}, which is not Keras's own: "
+                    "what it does can be told under the TensorFlow backend only"
                 )
-
-    check(config)
-    return json.dumps(config, sort_keys=True).encode()
+    return json.dumps(json.loads(model.to_json()), sort_keys=True).encode()

@@ -216,9 +216,9 @@ class TestFingerprints:
 
         assert told() == told()
         assert told() != told(activation="tanh")
-        with pytest.raises(ValueError, match="is not Keras's own"):
+        with pytest.raises(ValueError, match="which is not Keras's own"):
             told(operation=keras.layers.Lambda(lambda x: x))
-        with pytest.raises(ValueError, match="is not Keras's own"):
+        with pytest.raises(ValueError, match="which is not Keras's own"):
             told(activation=lambda x: x * 2)
 
 
