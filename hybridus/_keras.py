@@ -199,8 +199,10 @@ def _listed(nodes: Any, functions: dict[str, Any]) -> list[Any]:
 
 def _configured(model: Any) -> bytes:
     for layer in leaves(model):
-        functions = [part for part in vars(layer).values() if isinstance(part, FunctionType)]
-        for part in (type(layer), *functions):
+        functions: list[Any] = [
+            part for part in vars(layer).values() if isinstance(part, FunctionType)
+        ]
+        for part in [type(layer), *functions]:
             if part.__module__.partition(".")[0] != "keras":
                 raise ValueError(
                     f"layer {layer.name!r} uses {part.__qualname__!r}, which is not Keras's own: "
