@@ -87,11 +87,11 @@ class WholeGroupsKFold(BaseCrossValidator):
     Examples
     --------
     >>> from hybridus.inputs.groups import WholeGroupsKFold
-    >>> y, patients = [0, 0, 1, 1], ["a", "b", "c", "c"]
+    >>> y, patients = [0, 0, 1, 1, 0, 0, 1, 1], [0, 1, 2, 3, 0, 1, 2, 3]
     >>> [test.tolist() for _, test in WholeGroupsKFold(2).split(y, y)]
-    [[0, 2], [1, 3]]
+    [[0, 1, 2, 3], [4, 5, 6, 7]]
     >>> [test.tolist() for _, test in WholeGroupsKFold(2).split(y, y, patients)]
-    [[1], [0, 2, 3]]
+    [[0, 2, 4, 6], [1, 3, 5, 7]]
     """
 
     # Under metadata routing they are handed on without being asked for.
