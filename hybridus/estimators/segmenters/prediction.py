@@ -15,7 +15,7 @@ from sklearn.utils.validation import check_is_fitted
 from hybridus._environment import n_threads
 from hybridus._sklearn import _check_sample_weight
 from hybridus.encoders.frozen import resolve_size
-from hybridus.inputs.images import Images, as_images, validate_images
+from hybridus.inputs.images import Images, validate_images
 from hybridus.inputs.masks import Masks, as_masks, check_pair, resize_mask, restore_mask
 from hybridus.inputs.resizing import Resize, map_ahead, resize_image
 from hybridus.metrics import dice
@@ -108,7 +108,8 @@ class SegmenterMixin:
             for them a 1-D object array of arrays (H, W, 1), even where their sizes are equal, so
             that the answers of all folds have one form.
         """
-        return self._joined(X, self._restored(X))
+        images = self._images(X)
+        return self._joined(X, images, self._restored(images))
 
     def predict(self, X: Any) -> NDArray:
         """Lesion masks: 1 where the probability is above `threshold_`, cleaned by `postprocess`.
@@ -123,11 +124,12 @@ class SegmenterMixin:
         array of shape (n_samples, H, W, 1), uint8
             Of the form that `predict_proba` gives.
         """
+        images = self._images(X)
         masks = (
             self._cleaned(probabilities[..., 0] > self.threshold_)[..., np.newaxis]
-            for probabilities in self._restored(X)
+            for probabilities in self._restored(images)
         )
-        return self._joined(X, masks)
+        return self._joined(X, images, masks)
 
     def score(self, X: Any, y: Any, sample_weight: ArrayLike | None = None) -> float:
         """Mean Dice coefficient of the predicted masks.
@@ -144,8 +146,7 @@ class SegmenterMixin:
         float
             Between 0 and 1. An image without lesion counts 1 where none is predicted, else 0.
         """
-        check_is_fitted(self, "mask_size_")
-        images = validate_images(self, X, reset=False, image_shape=self.image_shape)
+        images = self._images(X)
         masks = as_masks(y, images, constant_ok=images.flattened)
         if self.output_size == "network":
             size = self.mask_size_
@@ -164,20 +165,21 @@ class SegmenterMixin:
         tags.target_tags.required = True
         return tags
 
-    def _restored(self, X: Any) -> Iterator[NDArray[np.float32]]:
-        check_is_fitted(self, "mask_size_")
-        images = validate_images(self, X, reset=False, image_shape=self.image_shape)
+    def _restored(self, images: Images) -> Iterator[NDArray[np.float32]]:
         for i, probabilities in enumerate(self._probability_maps(images)):
             if self.output_size == "input":
                 height, width = (images.shape or images[i].shape)[:2]
                 probabilities = restore_mask(probabilities, (height, width), resize=self.resize_)
             yield probabilities[..., np.newaxis]
 
-    def _joined(self, X: Any, parts: Iterable[NDArray]) -> NDArray:
+    def _images(self, X: Any) -> Images:
+        check_is_fitted(self, "mask_size_")
+        return validate_images(self, X, reset=False, image_shape=self.image_shape)
+
+    def _joined(self, X: Any, images: Images, parts: Iterator[NDArray]) -> NDArray:
         """Join what is said of each image, in a form that depends on that of X alone."""
-        parts = list(parts)  # X is checked on the way, against what `fit` saw
-        if self.output_size == "network" or not _come_one_by_one(X):
-            return np.stack(parts)
+        if self.output_size == "network" or not _come_one_by_one(X, images):
+            return np.stack(list(parts))
         return _boxed(parts)
 
     def _cleaned(self, mask: NDArray[np.bool_]) -> NDArray[np.uint8]:
@@ -246,11 +248,10 @@ def check_aspect(image_size: tuple[int, int], mask_size: tuple[int, int], resize
         )
 
 
-def _come_one_by_one(X: Any) -> bool:
+def _come_one_by_one(X: Any, images: Images) -> bool:
     """Whether images are paths or items of a list, which may differ in size."""
     if hasattr(X, "ndim"):
-        return X.ndim == 1 or as_images(X).paths is not None  # a DataFrame of one column of paths
-    images = as_images(X)
+        return X.ndim == 1 or images.paths is not None  # a DataFrame of one column of paths
     nested = isinstance(X, list | tuple) and isinstance(X[0], list | tuple)
     return not (images.flattened or nested)
 
