@@ -12,8 +12,8 @@ import pandas as pd
 from sklearn.exceptions import UndefinedMetricWarning
 from sklearn.metrics import check_scoring
 
-from hybridus.encoders.frozen import resolve_size
 from hybridus.inputs.masks import resize_mask
+from hybridus.inputs.sizes import resolve_size
 from hybridus.metrics import macro_ovr_auc_scorer, segmentation_report
 from hybridus.metrics.pairs import MaskPairs
 

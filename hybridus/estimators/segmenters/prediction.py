@@ -14,10 +14,10 @@ from sklearn.utils.validation import check_is_fitted
 
 from hybridus._environment import n_threads
 from hybridus._sklearn import _check_sample_weight
-from hybridus.encoders.frozen import resolve_size
 from hybridus.inputs.images import Images, validate_images
 from hybridus.inputs.masks import Masks, as_masks, check_pair, resize_mask, restore_mask
 from hybridus.inputs.resizing import Resize, map_ahead, resize_image
+from hybridus.inputs.sizes import resolve_size
 from hybridus.metrics import dice
 from hybridus.store.activations import scratch_array
 
