@@ -395,6 +395,28 @@ def test_normals_are_left_out_where_lesions_alone_are_wanted(light, scans):
     assert "every image of" in line
 
 
+def test_images_of_any_folder_are_segmented_with_their_folder_of_masks(light, scans):
+    os.mkdir("outlines")
+    for image in scans.glob("*/*.png"):
+        if not image.stem.endswith("_mask"):
+            flat = scans / image.name.replace("(", "").replace(")", "")
+            os.rename(image.with_name(f"{image.stem}_mask.png"), f"outlines/{flat.name}")
+            image.rename(flat)
+    for name in CLASSES:
+        (scans / name).rmdir()
+    given = (scans, "--masks", "outlines", "--folds", 2)
+    told = succeeded(*given)
+    assert "scans: 24 images; no lesion (0) 8, lesion (1) 16" in told.stdout
+    assert "8 have no lesion" in told.stdout
+    assert "--groups FILE" in told.stderr
+    assert table_of("segment")["dice_mean"].item() == pytest.approx(16 / 18, abs=0.02)
+    os.remove("outlines/normal 3.png")
+    assert "normal 3.png" in run(*given).stderr
+    assert "leave --masks out" in run(*given, *CURATED).stderr
+    assert "leave --masks out" in run(*given, "--task", "classify").stderr
+    assert "--masks describe real images" in run(*given[1:]).stderr
+
+
 def test_masks_without_any_lesion_are_refused(light, scans):
     for file in scans.glob("*/*_mask.png"):
         Image.fromarray(np.zeros_like(np.asarray(Image.open(file)))).save(file)

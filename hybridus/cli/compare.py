@@ -80,7 +80,8 @@ def compare(
     data: Annotated[
         Path | None,
         typer.Argument(
-            help="Folder of class folders, or BUSI with its masks. Without it: simulated phantoms.",
+            help="Folder of class folders, BUSI with its masks, or images with masks. Without it: "
+            "simulated phantoms.",
             show_default=False,
         ),
     ] = None,
@@ -88,7 +89,7 @@ def compare(
         Task | None,
         typer.Option(
             help="What to compare the models at.",
-            show_default="that of the models named, else classify",
+            show_default="that of the models named, else classify; segment with --masks",
         ),
     ] = None,
     models: Annotated[
@@ -109,6 +110,14 @@ def compare(
             "figures are."
         ),
     ] = Protocol.honest,
+    masks: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder of the masks of lesions, each named after its image in DATA, such as "
+            "scan_7.png or scan_7_mask.png, where neither BUSI nor a name such as 'masks' tells.",
+            show_default=False,
+        ),
+    ] = None,
     curation: Annotated[
         Path | None,
         typer.Option(help="BUSI: table (CSV) of duplicates and objections; gives the groups."),
@@ -171,14 +180,23 @@ def compare(
     started = time.perf_counter()
     offline = data is None
     with user_errors():
+        if masks is not None and not models:
+            task = task or Task.segment
         at, presets = choose(models, task, offline=offline)
         _refuse_idle_options(at, presets, weights, cache, protocol, lesions_only)
         if n_jobs == 0 or n_jobs < -1:
             raise ValueError(
                 f"--n-jobs {n_jobs}: expected 1 or more processes, or -1 for all cores"
             )
-        if offline and (curation or groups):
-            raise ValueError("--curation and --groups describe real images: give their folder DATA")
+        if offline and (curation or groups or masks):
+            raise ValueError(
+                "--curation, --groups and --masks describe real images: give their folder DATA"
+            )
+        if masks is not None and (curation is not None or at is Task.classify):
+            raise ValueError(
+                "--masks are for --task segment and other images than BUSI, whose masks lie beside "
+                "its scans: leave --masks out, or --curation"
+            )
     settings = Settings(
         task=at,
         presets=presets,
@@ -197,7 +215,7 @@ def compare(
         scans = (
             reading.read_phantoms(at, seed)
             if data is None
-            else reading.read_folder(data, curation, groups)
+            else reading.read_folder(data, curation, groups, masks)
         )
         if at is Task.segment:
             scans = reading.choose_scans(scans, lesions_only)
@@ -224,10 +242,10 @@ fitted on, to stop in time. Prints a table and writes OUT/classification.csv,
 OUT/classification_folds.csv (a row as soon as a fold is done) and the best model, refitted on all
 images, as OUT/models/NAME.joblib. For research; not a medical device.
 
-Segmenters need masks: those of BUSI. Dice, IoU and HD95 are those of images with a lesion, beside
-the false positives on images without. Writes OUT/segmentation.csv, OUT/segmentation_folds.csv, the
-best model, and of each model's first fold the best, median and worst masks as
-OUT/segmentation_NAME.png.
+Segmenters need masks: those of BUSI, or --masks. Dice, IoU and HD95 are those of images with a
+lesion, beside the false positives on images without. Writes OUT/segmentation.csv,
+OUT/segmentation_folds.csv, the best model, and of each model's first fold the best, median and
+worst masks as OUT/segmentation_NAME.png.
 
 Models compared on DATA unless others are named: {_names("scans")}.
 
@@ -337,7 +355,7 @@ def _compare(scans: Data, settings: Settings) -> None:
         models[best].set_params(n_jobs=settings.n_jobs)
     model_file = settings.out / "models" / f"{best}.joblib"
     fitted = results.refit(models[best], scans.images, target, scans.groups, model_file)
-    tables.tell_best(honest, fitted, settings.task, len(scans.target))
+    tables.tell_best(honest, fitted, settings.task, len(scans.images))
     overlay = {"overlay": settings.overlay_file(best)} if segments else {}
     files = {"table": settings.table_file, "folds": settings.folds_file, **overlay}
     results.tell_files(files | {"model": model_file})

@@ -56,12 +56,14 @@ def read_phantoms(task: str, seed: int) -> Data:
     )
 
 
-def read_folder(folder: Path, curation: Path | None, groups: str | None) -> Data:
+def read_folder(
+    folder: Path, curation: Path | None, groups: str | None, masks: Path | None
+) -> Data:
     """Read a folder in a layout that is known, with what is known of duplicates."""
     from hybridus.datasets import read_groups
     from hybridus.datasets.recognition import load_folder
 
-    bunch = load_folder(folder, curation=curation)
+    bunch = load_folder(folder, curation=curation, masks=masks)
     is_busi = "objections" in bunch
     if groups is None or groups == "none":
         known_groups = bunch.groups if groups is None else None
@@ -104,7 +106,8 @@ def choose_scans(dataset: Data, lesions_only: bool | None) -> Data:
     if dataset.masks is None:
         raise ValueError(
             f"{dataset.name}: no masks of lesions found, which --task segment needs; expected "
-            "files such as '1_mask.png' beside '1.png', or the same in folders 'masks' and 'images'"
+            "files such as '1_mask.png' beside '1.png', or the same in folders 'masks' and "
+            "'images'; --masks FOLDER names another folder of masks"
         )
     has_lesion = np.array([mask.any() for mask in dataset.masks], dtype=bool)
     n_without = int((~has_lesion).sum())

@@ -14,7 +14,10 @@ from hybridus.datasets.segmentation import load_segmentation_folder
 
 
 def load_folder(
-    path: str | os.PathLike[str], *, curation: str | os.PathLike[str] | None = None
+    path: str | os.PathLike[str],
+    *,
+    curation: str | os.PathLike[str] | None = None,
+    masks: str | os.PathLike[str] | None = None,
 ) -> Bunch:
     """Load a folder by the loader that its layout is for, as the command line does.
 
@@ -26,6 +29,8 @@ def load_folder(
     curation : str or Path, default=None
         Table of `hybridus.datasets.load_busi`; images that it says stand in two classes are left
         out, since no answer to them would be right.
+    masks : str or Path, default=None
+        Folder of the masks of images that are not BUSI's, where its name does not tell.
 
     Returns
     -------
@@ -39,6 +44,8 @@ def load_folder(
         As the loaders do.
     """
     root = existing_folder(path, "a folder of images")
+    if masks is not None:
+        return _with_classes(load_segmentation_folder(root, masks))
     if curation is not None:
         return load_busi(root, curation=curation, exclude=("multiclass",))
     if looks_like_busi(root):

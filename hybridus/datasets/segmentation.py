@@ -123,7 +123,8 @@ def load_segmentation_folder(
     decoded = read_mask_files(
         image_root,
         filenames,
-        [[str(mask_root / mask) for mask in found] for found in pairs.values()],
+        # Absolute, since a relative path would be looked for among the images.
+        [[str(mask_root.absolute() / mask) for mask in found] for found in pairs.values()],
     )
     n_empty = sum(not mask.any() for mask in decoded)
     counts = "" if target is None or names is None else f"\n\n{class_counts(target, names)}"
