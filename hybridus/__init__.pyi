@@ -59,6 +59,8 @@ from .estimators.segmenters import (
 )
 from .exceptions import WeightsNotFoundError as WeightsNotFoundError
 from .inputs.augmentation import Augmentation as Augmentation
+from .presets import list_presets as list_presets
+from .presets import make_preset as make_preset
 from .protocol.compare import compare as compare
 from .protocol.comparison import Comparison as Comparison
 from .protocol.folds import LesionGroupKFold as LesionGroupKFold
