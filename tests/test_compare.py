@@ -417,8 +417,11 @@ class TestTasks:
 
     def test_classifiers_do_not_get_masks_nor_segmenters_classes(self, scans):
         X, masks, y, _ = scans
-        with pytest.raises(ValueError, match=r"y has shape \(36, 32, 32\)"):
-            compare({"svm": SVC()}, X, masks, groups="independent")
+        for given in (masks, list(masks), [mask[: 20 + i % 3] for i, mask in enumerate(masks)]):
+            with pytest.raises(
+                ValueError, match=r"models\['svm'\] is a classifier, but y looks lik"
+            ):
+                compare({"svm": SVC()}, X, given, groups="independent")
         with pytest.raises(ValueError, match="masks expected, got labels"):
             compare({"unet": Segmenter()}, X, y, groups="independent")
 
@@ -431,6 +434,11 @@ class TestTasks:
         for bad, message in [
             ({"y": None}, "y is None: expected images, and their classes or masks"),
             ({"X": None}, "X is None: expected images"),
+            ({"y": y * 0}, "y holds the class 0 alone: expected two classes or more"),
+            ({"n_repeats": 0}, "n_repeats=0: expected an integer, 1 or more"),
+            ({"n_splits": "3"}, "n_splits='3': expected an integer, 2 or more"),
+            ({"n_splits": 1}, "n_splits=1: expected an integer, 2 or more"),
+            ({"random_state": None}, "random_state=None: expected an integer, 0 or more"),
             ({"y": y[:-1]}, "inconsistent numbers of samples"),
             ({"scoring": "no_such_score"}, "no_such_score"),
             ({"groups": groups[:-1]}, r"groups has shape \(177,\)"),

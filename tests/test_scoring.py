@@ -219,6 +219,8 @@ class TestScorers:
             self.score("no_such_score")
         with pytest.raises(ValueError, match=r"scoring=\[\] names no score"):
             self.score([])
+        with pytest.raises(TypeError, match="scoring=3: expected a name or names of scikit"):
+            self.score(3)
         with pytest.raises(ValueError, match="scoring: 'a' is 'good', expected a number"):
             self.score(lambda e, X, y: {"a": "good"})
         with pytest.raises(ValueError, match="returned no score"):

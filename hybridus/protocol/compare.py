@@ -216,7 +216,10 @@ def plan_comparison(
             raise ValueError(f"{name} is None: expected images, and their classes or masks")
     check_consistent_length(X, y)
     task = task_of(known, y)
-    y = check_labels(y) if task == "classify" else y
+    if task == "classify":
+        y = check_labels(y)
+        if len(np.unique(y)) < 2:
+            raise ValueError(f"y holds the class {y[0]!s} alone: expected two classes or more")
     if stratify is not None:
         stratify = check_labels(stratify)
         check_consistent_length(y, stratify)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from numbers import Integral
 from typing import Any, ClassVar
 
 import numpy as np
@@ -59,6 +60,7 @@ def repeated_folds(
     >>> [test.tolist() for train, test in repeated_folds(y, groups, n_splits=2)]
     [[2, 3, 4, 5], [0, 1, 6, 7]]
     """
+    _check_drawing(n_splits, n_repeats, random_state)
     target = check_labels(y)
     codes = check_groups(groups, len(target))
     folds: Folds = []
@@ -202,6 +204,7 @@ def repeated_lesion_folds(
     >>> [len(test) for train, test in repeated_lesion_folds(masks, n_splits=2, n_repeats=2)]
     [4, 4, 4, 4]
     """
+    _check_drawing(n_splits, n_repeats, random_state)
     read = as_masks(masks)
     # Files are read once, and not for each repeat.
     has_lesion = np.array([[[mask.any()]] for mask in read], dtype=bool)
@@ -322,6 +325,17 @@ def _stratified(
                 f"too unequal for {n_splits} folds; take fewer, or another random_state"
             )
     return folds
+
+
+def _check_drawing(n_splits: int, n_repeats: int, random_state: int) -> None:
+    given = {
+        "n_splits": (n_splits, 2),
+        "n_repeats": (n_repeats, 1),
+        "random_state": (random_state, 0),
+    }
+    for name, (value, least) in given.items():
+        if isinstance(value, bool) or not isinstance(value, Integral) or value < least:
+            raise ValueError(f"{name}={value!r}: expected an integer, {least} or more")
 
 
 def _positions(part: Any, n_samples: int, name: str) -> NDArray[np.intp]:

@@ -166,6 +166,11 @@ def scorer_for(model: Any, scoring: Scoring, *, default: Scoring) -> Scorer:
     chosen = [chosen] if isinstance(chosen, str) else chosen
     if not chosen:
         raise ValueError(f"scoring={scoring!r} names no score: expected one at least, or None")
+    if not isinstance(chosen, Mapping | list | tuple):
+        raise TypeError(
+            f"scoring={scoring!r}: expected a name or names of scikit-learn's scorers, a dict of "
+            "names to scorers, or a callable"
+        )
     by_name = chosen if isinstance(chosen, Mapping) else {name: name for name in chosen}
     return check_scoring(model, scoring=dict(by_name))
 

@@ -57,13 +57,13 @@ def task_of(models: Mapping[str, Any], y: Any) -> Task:
     ----------
     models : dict of str to estimator
     y : classes or masks
-        Read only where no model has a tag: one dimension of numbers or texts means classes,
-        anything else masks.
+        Where no model has a tag, one dimension of numbers or texts means classes, anything else
+        masks.
 
     Raises
     ------
     ValueError
-        Where models do different things, or neither of the two.
+        Where models do different things, or neither of the two, or classifiers are given masks.
     """
     found: dict[str, str] = {}
     for name, model in models.items():
@@ -80,9 +80,15 @@ def task_of(models: Mapping[str, Any], y: Any) -> Task:
             f"models[{found['classifier']!r}] is a classifier and models[{found['segmenter']!r}] "
             "a segmenter: compare those that find classes and those that find masks in two calls"
         )
-    if found:
-        return _TASKS[next(iter(found))]
-    return "segment" if _looks_like_masks(y) else "classify"
+    if not found:
+        return "segment" if _looks_like_masks(y) else "classify"
+    kind, name = next(iter(found.items()))
+    if kind == "classifier" and _looks_like_masks(y):
+        raise ValueError(
+            f"models[{name!r}] is a classifier, but y looks like masks: expected one class for "
+            "each sample; masks are found by segmenters, such as UNetSegmenter()"
+        )
+    return _TASKS[kind]
 
 
 def _looks_like_masks(y: Any) -> bool:
