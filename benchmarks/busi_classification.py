@@ -62,7 +62,7 @@ def nested(pipeline, grid):
 
 def models() -> dict:
     """All rows of the table."""
-    hybrid = functools.partial(make_hybrid_classifier, random_state=0)
+    hybrid = functools.partial(make_hybrid_classifier, layers="last", random_state=0)
     fusion = functools.partial(hybrid, FUSION, "logreg", layers="multi")
     return {
         "LBP + GLCM + HOG, svm": make_pipeline(

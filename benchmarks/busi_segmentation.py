@@ -43,6 +43,18 @@ from hybridus.protocol.scoring import LesionScores
 SIZE = (128, 128)
 NAME = "busi_segmentation"
 COMMON = {"output_size": "network", "random_state": 0}
+REPORTED = {
+    "deep_supervision": False,
+    "loss": "binary_crossentropy",
+    "augmentation": "light",
+    "lr_schedule": "plateau",
+    "batch_size": 16,
+    "max_epochs": 60,
+    "patience": 15,
+    "threshold": 0.5,
+    "postprocess": None,
+    "tta": False,
+}
 
 
 def models() -> dict[str, tuple[str, Any]]:
@@ -71,7 +83,7 @@ def models() -> dict[str, tuple[str, Any]]:
     return {
         "both encoders": ("lesions", averaged),
         "both encoders, with normals": ("all", averaged),
-        "U-Net, as reported": ("lesions", UNetSegmenter(**COMMON)),
+        "U-Net, as reported": ("lesions", UNetSegmenter(**REPORTED, **COMMON)),
         "U-Net": ("lesions", unet),
         "U-Net, with normals": ("all", unet),
         "DnCNN, 24 filters": ("lesions", DnCNNSegmenter(filters=24, max_epochs=12, **COMMON)),

@@ -63,9 +63,11 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         weights = os.environ["HYBRIDUS_WEIGHTS"] + "/mobilenet_v2.safetensors"
         features = {
-            "ours": DeepFeatureExtractor("mobilenet_v2", cache=f"{folder}/store"),
-            "ours, no store": DeepFeatureExtractor("mobilenet_v2", cache=False),
-            "bundled": DeepFeatureExtractor("mobilenet_v2_0.35", weights="bundled", cache=False),
+            "ours": DeepFeatureExtractor("mobilenet_v2", layers="last", cache=f"{folder}/store"),
+            "ours, no store": DeepFeatureExtractor("mobilenet_v2", layers="last", cache=False),
+            "bundled": DeepFeatureExtractor(
+                "mobilenet_v2_0.35", weights="bundled", layers="last", cache=False
+            ),
             "keras": KerasFeatures(weights),
         }
         files = {}

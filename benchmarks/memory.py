@@ -34,7 +34,7 @@ def extract(folder: str, count: int) -> None:
     paths = [str(path) for path in sorted(Path(folder).glob("*.png"))[:count]]
     started = time.perf_counter()
     extractor = DeepFeatureExtractor(
-        "mobilenet_v2", precision="bfloat16", cache=f"{folder}/store-{count}"
+        "mobilenet_v2", layers="last", precision="bfloat16", cache=f"{folder}/store-{count}"
     )
     rows = extractor.fit_transform(paths)
     assert len(rows) == count
@@ -57,9 +57,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         write_files(Path(folder), max(counts))
         # The network is exported beforehand: that needs Keras and TensorFlow, once.
-        DeepFeatureExtractor("mobilenet_v2", precision="bfloat16", cache=False).fit_transform(
-            np.zeros((9, 8, 8))
-        )
+        DeepFeatureExtractor(
+            "mobilenet_v2", layers="last", precision="bfloat16", cache=False
+        ).fit_transform(np.zeros((9, 8, 8)))
         for count in counts:
             command = [sys.executable, "-m", "benchmarks.memory", "--extract", folder, str(count)]
             done = subprocess.run(command, check=True, capture_output=True, text=True, cwd=ROOT)

@@ -21,8 +21,22 @@ ONLY_TRAIN = {
     "validation_fraction": None,
     "early_stopping": False,
     "lr_schedule": None,
+    "batch_size": 16,
+    "threshold": 0.5,
+    "postprocess": None,
+    "tta": False,
     "random_state": 0,
 }
+REPORTED = {
+    "augmentation": "light",
+    "lr_schedule": "plateau",
+    "batch_size": 16,
+    "threshold": 0.5,
+    "postprocess": None,
+    "tta": False,
+    "random_state": 0,
+}
+PLAIN_UNET = {"loss": "binary_crossentropy", "deep_supervision": False}
 
 
 def some_lesions(n_images: int) -> tuple[list[Any], list[Any]]:
@@ -37,7 +51,11 @@ def stored(way: str, n_images: int = 64) -> dict[str, float]:
     """Train a decoder on a frozen ResNet50; ``way`` is "STRIDE stored" or "STRIDE computed"."""
     stride, how = way.split()
     net = ResNet50Segmenter(
-        decoder_stride=int(stride), cache=how == "stored", max_epochs=4, **ONLY_TRAIN
+        decoder_stride=int(stride),
+        cache=how == "stored",
+        dropout_rate=0.2,
+        max_epochs=4,
+        **ONLY_TRAIN,
     )
     net.fit(*some_lesions(n_images))
     seconds = list(net.history_["seconds"])
@@ -56,7 +74,7 @@ def loop(_: str, n_images: int = 160) -> dict[str, float]:
     from hybridus.training.networks.segmentation import segmentation_metrics
 
     X, masks = some_lesions(n_images)
-    ours = UNetSegmenter(max_epochs=2, **ONLY_TRAIN).fit(X, masks)
+    ours = UNetSegmenter(max_epochs=2, **PLAIN_UNET, **ONLY_TRAIN).fit(X, masks)
     same = ours._build(None).model  # the same layers, not leased
     plain = keras.Model(same.inputs, same.outputs)
     plain.compile(
@@ -71,7 +89,11 @@ def loop(_: str, n_images: int = 160) -> dict[str, float]:
     seconds_of_keras(plain, pixels, targets, batch_size=16)
 
     def ours_again() -> list[float]:
-        return list(UNetSegmenter(max_epochs=2, **ONLY_TRAIN).fit(X, masks).history_["seconds"])
+        return list(
+            UNetSegmenter(max_epochs=2, **PLAIN_UNET, **ONLY_TRAIN)
+            .fit(X, masks)
+            .history_["seconds"]
+        )
 
     def keras_again() -> list[float]:
         return [seconds_of_keras(plain, pixels, targets, batch_size=16) for _ in range(2)]
@@ -86,7 +108,12 @@ def fits(name: str) -> dict[str, float]:
     phantoms = make_breast_phantoms(64, image_size=64, random_state=0)
     if name == "U-Net":
         net: Any = UNetSegmenter(
-            depth=3, base_filters=8, image_size=64, max_epochs=3, random_state=0
+            depth=3,
+            base_filters=8,
+            image_size=64,
+            max_epochs=3,
+            **PLAIN_UNET,
+            **REPORTED,
         )
     else:
         net = EncoderUNetSegmenter(
@@ -95,7 +122,8 @@ def fits(name: str) -> dict[str, float]:
             image_size=64,
             mask_size=32,
             max_epochs=3,
-            random_state=0,
+            dropout_rate=0.2,
+            **REPORTED,
         )
     return fits_in_a_row(lambda: clone(net).fit(phantoms.images, phantoms.masks), N_FITS)
 

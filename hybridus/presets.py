@@ -112,7 +112,7 @@ class Preset:
             settings |= {"weights": weights} if self.encoders else {}
             settings |= {"cache": cache} if self.keeps_rows else {}
             settings |= {self._sized_by: image_size} if image_size is not None else {}
-        if "postprocess" in settings:
+        if settings.get("postprocess"):
             from hybridus.estimators.segmenters import Postprocessing
 
             settings["postprocess"] = Postprocessing(**settings["postprocess"])
@@ -270,6 +270,7 @@ _REPORTED: dict[str, Any] = {
     "batch_size": 16,
     "patience": 15,
     "threshold": 0.5,
+    "postprocess": None,
     "tta": False,
 }
 _ON_FROZEN: dict[str, Any] = {

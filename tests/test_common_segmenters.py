@@ -21,7 +21,7 @@ from hybridus.estimators.segmenters import (
 )
 
 # Networks small enough for hundreds of fits; without batch normalisation they compile faster.
-ONCE = {"max_epochs": 1, "random_state": 0}
+ONCE = {"max_epochs": 1, "augmentation": "light", "tta": False, "random_state": 0}
 SMALL_ENCODER = {
     "weights": "random",
     "image_size": 32,

@@ -86,7 +86,7 @@ class TestRows:
         from hybridus._keras import keras
 
         paths = sorted(busi_folder.glob("normal/normal (1?).png"))[:3]
-        rows = DeepFeatureExtractor("mobilenet_v2").fit_transform(paths)
+        rows = DeepFeatureExtractor("mobilenet_v2", layers="last").fit_transform(paths)
         model = keras.applications.MobileNetV2(
             include_top=False, weights=None, pooling="avg", input_shape=(224, 224, 3)
         )

@@ -29,7 +29,9 @@ from hybridus.training.loop import DivergedError, TrainableNetwork
 
 ONCE = {"max_epochs": 1, "augmentation": None, "random_state": 0}
 DECODER = {"decoder_filters": (2,), "decoder_stride": 2, "mask_size": 8, "batch_norm": False}
-UNET = UNetSegmenter(1, 2, batch_norm=False, image_size=8, **ONCE)
+UNET = UNetSegmenter(
+    1, 2, batch_norm=False, deep_supervision=False, image_size=8, tta=False, **ONCE
+)
 ALL = [
     DeepFeatureExtractor(TINY, weights="random"),
     ContrastEqualizer(),

@@ -25,7 +25,14 @@ from hybridus.training.loop import TrainableNetwork
 
 PIXELS = PixelSegmenter(LogisticRegression(), "basic", mask_size=16, sigma_max=2, random_state=0)
 UNET = UNetSegmenter(
-    1, 2, batch_norm=False, image_size=8, augmentation=None, max_epochs=3, random_state=0
+    1,
+    2,
+    batch_norm=False,
+    deep_supervision=False,
+    image_size=8,
+    augmentation=None,
+    max_epochs=3,
+    random_state=0,
 )
 CLASSIFIER = FineTunedClassifier(
     TINY,

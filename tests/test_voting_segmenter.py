@@ -24,6 +24,8 @@ from hybridus.estimators.segmenters import (
 from hybridus.estimators.trained import NetworkEstimator
 from hybridus.metrics import dice, dice_scorer
 
+PLAIN = {"threshold": 0.5, "postprocess": None}  # answers are the mean and nothing else
+
 
 def net(**changed):
     """A network that is compiled once for these tests."""
@@ -60,7 +62,7 @@ def unseen():
 
 @pytest.fixture(scope="module")
 def mean(lesions):
-    return VotingSegmenter(nets(3), output_size="network").fit(*lesions)
+    return VotingSegmenter(nets(3), **PLAIN, output_size="network").fit(*lesions)
 
 
 class TestMean:
@@ -78,7 +80,7 @@ class TestMean:
         np.testing.assert_array_equal(mean.predict(unseen[0]), found > 0.5)
 
     def test_of_one_segmenter_is_what_it_says(self, lesions, unseen):
-        alone = VotingSegmenter([("net", net())]).fit(*lesions)
+        alone = VotingSegmenter([("net", net())], **PLAIN).fit(*lesions)
         expected = net().fit(*lesions)
         np.testing.assert_array_equal(
             alone.predict_proba(unseen[0]), expected.predict_proba(unseen[0])
@@ -96,7 +98,7 @@ class TestMean:
 
     def test_joins_segmenters_of_different_kinds_and_sizes(self, lesions, unseen):
         kinds = [("net", net()), ("pixels", pixels(mask_size=8))]
-        mixed = VotingSegmenter(kinds).fit(*lesions)
+        mixed = VotingSegmenter(kinds, **PLAIN).fit(*lesions)
         assert mixed.mask_size_ == (16, 16)
         assert mixed.predict(unseen[0]).shape == (12, 32, 32, 1)
         assert mixed.score(*unseen) > 0.6
@@ -117,13 +119,17 @@ class TestMean:
 
 class TestThreshold:
     def test_is_one_half_or_what_is_given(self, lesions):
-        assert VotingSegmenter(nets(1)).fit(*lesions).threshold_ == 0.5
-        given = VotingSegmenter(nets(1, threshold=0.2), threshold=0.3).fit(*lesions)
+        assert VotingSegmenter(nets(1), **PLAIN).fit(*lesions).threshold_ == 0.5
+        given = VotingSegmenter(nets(1, threshold=0.2), threshold=0.3, postprocess=None).fit(
+            *lesions
+        )
         assert given.threshold_ == 0.3
 
     def test_auto_is_the_weighted_mean_of_those_of_the_segmenters(self, lesions):
         kinds = [("a", net(threshold=0.2)), ("b", net(threshold=0.6))]
-        voting = VotingSegmenter(kinds, threshold="auto", weights=[3, 1]).fit(*lesions)
+        voting = VotingSegmenter(kinds, threshold="auto", postprocess=None, weights=[3, 1]).fit(
+            *lesions
+        )
         assert voting.threshold_ == pytest.approx(0.3)
 
     def test_masks_are_cleaned_once_at_the_end(self, mean, unseen):
@@ -138,7 +144,7 @@ class TestForms:
         images, masks = lesions
         ragged = boxed([images[i][: 32 - i % 3] for i in range(32)])
         cut = boxed([masks[i][: 32 - i % 3] for i in range(32)])
-        found = VotingSegmenter(nets(2)).fit(ragged, cut).predict(ragged)
+        found = VotingSegmenter(nets(2), **PLAIN).fit(ragged, cut).predict(ragged)
         assert [mask.shape for mask in found[:3]] == [(32, 32, 1), (31, 32, 1), (30, 32, 1)]
 
     def test_weights_and_groups_reach_every_segmenter(self, lesions, monkeypatch):
@@ -151,7 +157,7 @@ class TestForms:
 
         monkeypatch.setattr(NetworkEstimator, "_hold_out", spy)
         weights, groups = np.arange(32) % 4 > 0, np.arange(32) // 2
-        VotingSegmenter(nets(2)).fit(*lesions, sample_weight=weights, groups=groups)
+        VotingSegmenter(nets(2), **PLAIN).fit(*lesions, sample_weight=weights, groups=groups)
         assert seen == [(24, list(groups))] * 2
 
     def test_groups_reach_the_inner_splits_of_a_cross_validation(self, lesions, monkeypatch):
@@ -166,7 +172,7 @@ class TestForms:
         groups = np.arange(32) // 4
         with config_context(enable_metadata_routing=True):
             cross_validate(
-                VotingSegmenter(nets(2)),
+                VotingSegmenter(nets(2), **PLAIN),
                 *lesions,
                 cv=GroupKFold(2),
                 params={"groups": groups},
@@ -177,7 +183,7 @@ class TestForms:
 
     def test_a_search_changes_a_segmenter_by_its_name(self, lesions):
         search = GridSearchCV(
-            VotingSegmenter(nets(2)),
+            VotingSegmenter(nets(2), **PLAIN),
             {"net_1__loss": ["dice", "focal"], "weights": [None, [1, 2]]},
             scoring=dice_scorer,
             cv=2,
@@ -226,7 +232,7 @@ class TestBadInput:
     def test_is_refused_before_anything_is_trained(self, lesions, changed, message, monkeypatch):
         monkeypatch.setattr(DnCNNSegmenter, "fit", lambda *_: pytest.fail("was trained"))
         with pytest.raises(ValueError, match=message):
-            VotingSegmenter(nets(2)).set_params(**changed).fit(*lesions)
+            VotingSegmenter(nets(2), **PLAIN).set_params(**changed).fit(*lesions)
 
     def test_margins_that_would_not_lie_on_each_other(self, lesions):
         kinds = [
@@ -234,7 +240,7 @@ class TestBadInput:
             ("wide", net(resize="pad", image_size=(16, 24))),
         ]
         with pytest.raises(ValueError, match="ratio"):
-            VotingSegmenter(kinds).fit(*lesions)
+            VotingSegmenter(kinds, **PLAIN).fit(*lesions)
 
     def test_prediction_before_fit(self, unseen):
         with pytest.raises(NotFittedError):

@@ -155,7 +155,8 @@ def _resolve_taps(spec: EncoderSpec, layers: str | Sequence[str]) -> tuple[str, 
     if layers == "last":
         return (spec.last or "output",)
     if layers in ("multi", "skips"):
-        several = spec.taps if layers == "multi" else spec.skips or spec.taps
+        last = (spec.last or "output",)
+        several = spec.taps or last if layers == "multi" else spec.skips or spec.taps
         if not several:
             raise ValueError(
                 f"encoder {spec.name!r} names no layers for layers={layers!r}; give a list of names"

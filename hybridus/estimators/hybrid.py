@@ -25,7 +25,7 @@ def make_hybrid_classifier(
     probability: bool = False,
     random_state: Any = None,
     weights: str | os.PathLike = "imagenet",
-    layers: str | Sequence[str] = "last",
+    layers: str | Sequence[str] = "multi",
     **extractor: Any,
 ) -> Pipeline:
     """Make a pipeline of frozen features, a scaler and a classical head.

@@ -16,7 +16,8 @@ from hybridus.estimators.fitting import all_or_nothing
 from hybridus.estimators.on_encoder import OnEncoder
 from hybridus.estimators.parameters import parameter_names, with_parameters
 from hybridus.estimators.segmenters.prediction import (
-    Postprocessing,
+    CLEANING_CONSTRAINT,
+    Cleaning,
     SegmenterMixin,
     best_threshold,
     mirrored,
@@ -57,13 +58,14 @@ class NetworkSegmenter(SegmenterMixin, NetworkEstimator):
         Height and width in pixels of network input and masks.
     loss : {"binary_crossentropy", "dice", "bce_dice", "focal", "tversky"}, default="bce_dice"
         See `hybridus.training.losses.make_loss`.
-    threshold : float or "auto", default=0.5
+    threshold : float or "auto", default="auto"
         Probability above which a pixel is lesion; "auto" takes the one with the best mean Dice on
         the validation part (on the training part where there is none), of probabilities as the
         network gives them: before `tta` and `postprocess`.
-    postprocess : Postprocessing or None, default=None
-        How predicted masks are cleaned.
-    tta : bool, default=False
+    postprocess : "clean", Postprocessing or None, default="clean"
+        How predicted masks are cleaned; "clean" fills holes and drops components below 0.2 % of
+        the image.
+    tta : bool, default=True
         Average predictions of the image and its mirror image.
     output_size : {"input", "network"}, default="input"
         Whether `predict` answers at the size of each image or of the network.
@@ -82,17 +84,19 @@ class NetworkSegmenter(SegmenterMixin, NetworkEstimator):
     _: KW_ONLY
     image_size: int | tuple[int, int] = 128
     loss: str = "bce_dice"
+    augmentation: str | Augmentation | None = "strong"
+    lr_schedule: Literal["plateau", "cosine"] | None = "cosine"
     batch_size: int = 16
-    threshold: float | Literal["auto"] = 0.5
-    postprocess: Postprocessing | None = None
-    tta: bool = False
+    threshold: float | Literal["auto"] = "auto"
+    postprocess: Cleaning = "clean"
+    tta: bool = True
     output_size: Literal["input", "network"] = "input"
 
     _parameter_constraints: ClassVar[dict] = {
         "image_size": [Interval(Integral, 1, None, closed="left"), tuple, list],
         "loss": [StrOptions({"binary_crossentropy", "dice", "bce_dice", "focal", "tversky"})],
         "threshold": [Interval(Real, 0, 1, closed="both"), StrOptions({"auto"})],
-        "postprocess": [Postprocessing, None],
+        "postprocess": CLEANING_CONSTRAINT,
         "tta": ["boolean"],
         "output_size": [StrOptions({"input", "network"})],
     }

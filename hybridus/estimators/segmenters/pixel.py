@@ -22,7 +22,8 @@ from hybridus.encoders.frozen import FrozenEncoder, freeze
 from hybridus.encoders.registry import EncoderSpec
 from hybridus.estimators.fitting import all_or_nothing
 from hybridus.estimators.segmenters.prediction import (
-    Postprocessing,
+    CLEANING_CONSTRAINT,
+    Cleaning,
     SegmenterMixin,
     best_threshold,
     check_aspect,
@@ -114,7 +115,7 @@ class PixelSegmenter(SegmenterMixin, BaseEstimator):
         "resize": [StrOptions({"stretch", "pad"})],
         "threshold": [Interval(Real, 0, 1, closed="both"), StrOptions({"auto"})],
         "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
-        "postprocess": [Postprocessing, None],
+        "postprocess": CLEANING_CONSTRAINT,
         "output_size": [StrOptions({"input", "network"})],
         "random_state": ["random_state"],
     }
@@ -137,7 +138,7 @@ class PixelSegmenter(SegmenterMixin, BaseEstimator):
         resize: Resize = "stretch",
         threshold: float | Literal["auto"] = 0.5,
         validation_fraction: float = 0.15,
-        postprocess: Postprocessing | None = None,
+        postprocess: Cleaning = None,
         output_size: Literal["input", "network"] = "input",
         random_state: Any = None,
     ) -> None:

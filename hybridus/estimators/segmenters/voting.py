@@ -11,7 +11,12 @@ from sklearn.utils import Bunch
 
 from hybridus._sklearn import Interval, StrOptions, _BaseComposition, _fit_context
 from hybridus.estimators.fitting import all_or_nothing
-from hybridus.estimators.segmenters.prediction import Postprocessing, SegmenterMixin, same_margins
+from hybridus.estimators.segmenters.prediction import (
+    CLEANING_CONSTRAINT,
+    Cleaning,
+    SegmenterMixin,
+    same_margins,
+)
 from hybridus.inputs.images import Images, validate_images
 from hybridus.inputs.masks import restore_mask
 
@@ -33,11 +38,11 @@ class VotingSegmenter(SegmenterMixin, _BaseComposition):
         `postprocess` and `output_size` not at all.
     weights : array-like of shape (n_estimators,), default=None
         How much each counts in the mean; None counts all alike.
-    threshold : float or "auto", default=0.5
+    threshold : float or "auto", default="auto"
         Mean probability above which a pixel is lesion; "auto" takes the weighted mean of the
         `threshold_` of the segmenters.
-    postprocess : Postprocessing or None, default=None
-        How predicted masks are cleaned.
+    postprocess : "clean", Postprocessing or None, default="clean"
+        How predicted masks are cleaned; see `UNetSegmenter`.
     output_size : {"input", "network"}, default="input"
         Whether `predict` answers at the size of each image or of the first segmenter's network.
 
@@ -80,7 +85,7 @@ class VotingSegmenter(SegmenterMixin, _BaseComposition):
         "estimators": [list],
         "weights": ["array-like", None],
         "threshold": [Interval(Real, 0, 1, closed="both"), StrOptions({"auto"})],
-        "postprocess": [Postprocessing, None],
+        "postprocess": CLEANING_CONSTRAINT,
         "output_size": [StrOptions({"input", "network"})],
     }
 
@@ -89,8 +94,8 @@ class VotingSegmenter(SegmenterMixin, _BaseComposition):
         estimators: list[tuple[str, Any]],
         *,
         weights: ArrayLike | None = None,
-        threshold: float | Literal["auto"] = 0.5,
-        postprocess: Postprocessing | None = None,
+        threshold: float | Literal["auto"] = "auto",
+        postprocess: Cleaning = "clean",
         output_size: Literal["input", "network"] = "input",
     ) -> None:
         self.estimators = estimators
