@@ -28,6 +28,7 @@ from hybridus.estimators.parameters import with_parameters
 from hybridus.estimators.trained import POLICIES, NetworkEstimator, plain_batches
 from hybridus.inputs.images import Images, validate_images
 from hybridus.inputs.labels import check_labels
+from hybridus.training.batches import decoded_parts
 
 if TYPE_CHECKING:
     from hybridus.encoders.partition import Partition
@@ -268,7 +269,8 @@ class FineTunedClassifier(ClassifierMixin, OnEncoder, NetworkEstimator):
         """
         check_is_fitted(self, "variables_")
         images = validate_images(self, X, reset=False, image_shape=self.image_shape)
-        probabilities = np.concatenate(list(self._outputs(images))).astype(np.float64)
+        found = [part for images in decoded_parts(images) for part in self._outputs(images)]
+        probabilities = np.concatenate(found).astype(np.float64)
         return probabilities / probabilities.sum(axis=1, keepdims=True)
 
     def predict(self, X: Any) -> NDArray:

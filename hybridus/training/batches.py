@@ -7,9 +7,10 @@ gives them augmented, with the transforms that a mask must follow.
 import contextlib
 import itertools
 import math
-from collections.abc import Iterator, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,7 +27,7 @@ from hybridus.store.activations import ACTIVATIONS, Key, Rows, most_bytes, scrat
 if TYPE_CHECKING:
     from hybridus.encoders.partition import Partition
 
-_CHUNK = 32  # images that are decoded and augmented together
+DECODED_TOGETHER = 32  # images that are decoded and augmented together
 HELD_TOGETHER = 512  # images whose pixels or activations are held at a time
 
 
@@ -201,7 +202,13 @@ def activation_batches(
     """
     if augmentation is None:
         n_views = 1
-    contents = content_keys(images)
+    resized = _Pixels(len(images), frozen.image_size)
+
+    def prepare(image: NDArray) -> NDArray:
+        return resize_image(image, frozen.image_size, resize=frozen.resize)
+
+    # Files that are read for their digest are not read again for their pixels.
+    contents = content_keys(images, keep=lambda i, image: resized.put(i, prepare(image)))
     transforms = None
     if augmentation is not None:
         transforms = [augmentation.view(key, v) for key in contents for v in range(n_views)]
@@ -212,28 +219,94 @@ def activation_batches(
 
     def encode(places: list[int]) -> Iterator[NDArray[np.float32]]:
         engine = open_engine(frozen)
-        return engine.run(
-            _views(images, frozen, places, n_views, transforms, batch_size=engine.batch_size)
-        )
+
+        def read(i: int) -> NDArray:
+            kept = resized.get(i)
+            return prepare(images[i]) if kept is None else kept
+
+        return engine.run(_views(read, places, n_views, transforms, batch_size=engine.batch_size))
 
     rows = ACTIVATIONS.rows(f"{frozen.fingerprint}/{dtype}", keys, width, encode, dtype=dtype)
     return None if rows is None else ActivationBatches(rows, n_views, transforms)
 
 
-def content_keys(images: Images) -> list[bytes]:
-    """Digest of each image; a file that has not changed is read once in this process."""
+def content_keys(
+    images: Images, *, keep: Callable[[int, NDArray], None] = lambda i, image: None
+) -> list[bytes]:
+    """Digest of each image; a file that has not changed is read once in this process.
+
+    ``keep(i, image)`` is given those files that are read.
+    """
+
+    def read_key(i: int) -> bytes:
+        image = images[i]
+        keep(i, image)
+        return content_key(image)
+
     if images.paths is None:
         return [content_key(image) for image in images]
     stamps = [stamp_file(path) for path in images.paths]
     keys = dict(enumerate(_known_files.recall(stamps)))
     unknown = [i for i, key in keys.items() if key is None]
-    read = list(map_ahead(lambda i: content_key(images[i]), unknown, n_threads=n_threads()))
+    read = list(map_ahead(read_key, unknown, n_threads=n_threads()))
     _known_files.remember([stamps[i] for i in unknown], read)
     keys.update(zip(unknown, read, strict=True))
     return [key for key in keys.values() if key is not None]
 
 
 _known_files: KnownFiles[bytes] = KnownFiles(1_000_000)
+
+
+class _Pixels:
+    """Resized pixels of some images, in files without names where they are many.
+
+    Those that would take more room than there is are not kept.
+    """
+
+    def __init__(self, n_images: int, size: tuple[int, int]) -> None:
+        self._n_images, self._size = n_images, size
+        self._blocks: dict[Any, NDArray | None] = {}
+        self._kinds: dict[int, Any] = {}
+        self._lock = threading.Lock()
+
+    def put(self, i: int, pixels: NDArray) -> None:
+        """Keep the pixels of an image."""
+        kind = (pixels.shape[2:], pixels.dtype)
+        with self._lock:
+            if kind not in self._blocks:
+                self._blocks[kind] = self._room(*kind)
+        block = self._blocks[kind]
+        if block is not None:
+            block[i] = pixels
+            self._kinds[i] = kind
+
+    def get(self, i: int) -> NDArray | None:
+        """Return the pixels of an image, None where they were not kept."""
+        block = self._blocks[self._kinds[i]] if i in self._kinds else None
+        return None if block is None else block[i]
+
+    def _room(self, channels: tuple[int, ...], dtype: np.dtype) -> NDArray | None:
+        shape = (self._n_images, *self._size, *channels)
+        if math.prod(shape) * dtype.itemsize > most_bytes():
+            return None
+        try:
+            return scratch_array(shape, dtype)
+        except OSError:  # no room on the disk
+            return None
+
+
+def decoded_parts(images: Images) -> Iterator[Images]:
+    """Yield images in parts that can be read many times: files are decoded once, a few at a time.
+
+    Images in memory are one part.
+    """
+    if images.paths is None:
+        yield images
+        return
+    for start in range(0, len(images), DECODED_TOGETHER):
+        rows = range(start, min(len(images), start + DECODED_TOGETHER))
+        held = list(map_ahead(lambda i: images[i], rows, n_threads=n_threads()))
+        yield Images(held.__getitem__, len(held))
 
 
 def subset(images: Images, rows: Sequence[int] | NDArray[np.intp]) -> Images:
@@ -263,8 +336,7 @@ def _with_channels(pixels: NDArray, channels: int) -> NDArray:
 
 
 def _views(
-    images: Images,
-    frozen: FrozenEncoder,
+    read: Callable[[int], NDArray],
     places: Sequence[int],
     n_views: int,
     transforms: list[Transforms] | None,
@@ -273,12 +345,9 @@ def _views(
 ) -> Iterator[NDArray]:
     """Yield batches of pixels, RGB, for an engine: view ``place % n_views`` of each image.
 
-    Views of 8-bit images are rounded to 8 bits, as a file of them would be.
+    ``read(i)`` gives a resized image. Views of 8-bit images are rounded to 8 bits, as a file of
+    them would be.
     """
-
-    def read(i: int) -> NDArray:
-        return resize_image(images[i], frozen.image_size, resize=frozen.resize)
-
     by_image = itertools.groupby(places, key=lambda place: place // n_views)
     wanted = [(i, list(group)) for i, group in by_image]
     read_ahead = map_ahead(read, [i for i, _ in wanted], n_threads=n_threads())
@@ -287,7 +356,7 @@ def _views(
         for (_, group), image in zip(wanted, read_ahead, strict=True)
         for place in group
     )
-    while chunk := list(itertools.islice(pixels, _CHUNK)):
+    while chunk := list(itertools.islice(pixels, DECODED_TOGETHER)):
         batch = stack_pixels([image for _, image in chunk])
         if transforms is not None:
             views = Transforms.concatenate([transforms[place] for place, _ in chunk])

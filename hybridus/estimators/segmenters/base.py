@@ -18,6 +18,7 @@ from hybridus.estimators.parameters import parameter_names, with_parameters
 from hybridus.estimators.segmenters.prediction import (
     CLEANING_CONSTRAINT,
     Cleaning,
+    Paired,
     SegmenterMixin,
     best_threshold,
     mirrored,
@@ -169,7 +170,7 @@ class NetworkSegmenter(SegmenterMixin, NetworkEstimator):
         """
         from hybridus.training.loop import HeldOut, Samples, lease
 
-        images = validate_images(self, X, reset=True, image_shape=self.image_shape)
+        images = Paired(validate_images(self, X, reset=True, image_shape=self.image_shape))
         if y is None:
             raise ValueError("requires y to be passed, but the target y is None")
         masks = as_masks(y, images, constant_ok=images.flattened)
@@ -185,6 +186,7 @@ class NetworkSegmenter(SegmenterMixin, NetworkEstimator):
         train, held_out = self._hold_out(has_lesion, counted, groups, seed)
         scaled = (weights / weights[train].mean()).astype(np.float32)
         partition, batches, held_batches = self._open_parts(images, train, held_out)
+        images.check_rest()
 
         def draw(rows: NDArray[np.intp], rng: np.random.Generator) -> tuple[NDArray, NDArray]:
             x, transforms = batches.drawn(rows, rng)

@@ -24,6 +24,7 @@ from hybridus.estimators.fitting import all_or_nothing
 from hybridus.estimators.segmenters.prediction import (
     CLEANING_CONSTRAINT,
     Cleaning,
+    Paired,
     SegmenterMixin,
     best_threshold,
     check_aspect,
@@ -34,12 +35,16 @@ from hybridus.inputs.groups import group_names
 from hybridus.inputs.images import Images, validate_images
 from hybridus.inputs.masks import as_masks
 from hybridus.inputs.resizing import Resize, map_ahead, resize_image
-from hybridus.training.batches import open_batches, subset, to_grey
+from hybridus.training.batches import (
+    DECODED_TOGETHER,
+    decoded_parts,
+    open_batches,
+    subset,
+    to_grey,
+)
 from hybridus.training.held_out import split_validation
 
 Places = NDArray[np.intp]  # pixels of one image, counted row by row
-
-_TOGETHER = 32  # images whose activations are held at a time
 
 
 class PixelSegmenter(SegmenterMixin, BaseEstimator):
@@ -195,7 +200,7 @@ class PixelSegmenter(SegmenterMixin, BaseEstimator):
         hybridus.exceptions.WeightsNotFoundError
             Where the weights of the encoder cannot be had.
         """
-        images = validate_images(self, X, reset=True, image_shape=self.image_shape)
+        images = Paired(validate_images(self, X, reset=True, image_shape=self.image_shape))
         if y is None:
             raise ValueError("requires y to be passed, but the target y is None")
         masks = as_masks(y, images, constant_ok=images.flattened)
@@ -244,6 +249,7 @@ class PixelSegmenter(SegmenterMixin, BaseEstimator):
         if self.threshold == "auto":
             found = np.stack(list(self._probability_maps(subset(images, held_out))))
             self.threshold_ = best_threshold(targets[held_out], found[..., np.newaxis])
+        images.check_rest()
         return self
 
     def preflight(self, X: Any) -> None:
@@ -310,9 +316,10 @@ class PixelSegmenter(SegmenterMixin, BaseEstimator):
 
     def _features(self, images: Images, places: list[Places]) -> Iterator[NDArray[np.float32]]:
         """Yield the features of some pixels of each image, float32 (n_pixels, n_features)."""
-        for start in range(0, len(images), _TOGETHER):
-            rows = range(start, min(len(images), start + _TOGETHER))
-            part, wanted = subset(images, rows), places[rows.start : rows.stop]
+        for start in range(0, len(images), DECODED_TOGETHER):
+            rows = range(start, min(len(images), start + DECODED_TOGETHER))
+            (part,) = decoded_parts(subset(images, rows))
+            wanted = places[rows.start : rows.stop]
             kinds = []
             if self._sigma_max is not None:
                 kinds.append(self._basic(part, wanted))

@@ -20,6 +20,7 @@ from hybridus.inputs.resizing import Resize, map_ahead, resize_image
 from hybridus.inputs.sizes import resolve_size
 from hybridus.metrics import dice
 from hybridus.store.activations import scratch_array
+from hybridus.training.batches import decoded_parts
 
 
 @dataclass(frozen=True)
@@ -172,11 +173,13 @@ class SegmenterMixin:
         return tags
 
     def _restored(self, images: Images) -> Iterator[NDArray[np.float32]]:
-        for i, probabilities in enumerate(self._probability_maps(images)):
-            if self.output_size == "input":
-                height, width = (images.shape or images[i].shape)[:2]
-                probabilities = restore_mask(probabilities, (height, width), resize=self.resize_)
-            yield probabilities[..., np.newaxis]
+        for part in decoded_parts(images):
+            for i, probabilities in enumerate(self._probability_maps(part)):
+                if self.output_size == "input":
+                    height, width = (part.shape or part[i].shape)[:2]
+                    size = (height, width)
+                    probabilities = restore_mask(probabilities, size, resize=self.resize_)
+                yield probabilities[..., np.newaxis]
 
     def _images(self, X: Any) -> Images:
         check_is_fitted(self, "mask_size_")
@@ -285,15 +288,36 @@ def resolve_mask_size(given: Any, name: str) -> tuple[int, int]:
     return size
 
 
+class Paired(Images):
+    """Images that are checked, when they are read, to have the size of their masks."""
+
+    def __init__(self, images: Images) -> None:
+        self.mask_sizes: dict[int, tuple[int, ...]] = {}
+        self._unchecked = set(range(len(images)))
+
+        def read(i: int) -> NDArray:
+            image = images[i]
+            if i in self.mask_sizes:
+                check_pair(i, image, np.broadcast_to(False, self.mask_sizes[i]))
+                self._unchecked.discard(i)
+            return image
+
+        super().__init__(
+            read, len(images), shape=images.shape, paths=images.paths, flattened=images.flattened
+        )
+
+    def check_rest(self) -> None:
+        """Read and check those images that nobody has needed."""
+        for i in sorted(self._unchecked & set(self.mask_sizes)):
+            _ = self[i]
+
+
 def resized_targets(
-    images: Images, masks: Masks, size: tuple[int, int], resize: Resize
+    images: Paired, masks: Masks, size: tuple[int, int], resize: Resize
 ) -> NDArray[np.uint8]:
     """Bring masks to the size of a network: 0 or 1, of shape (n, h, w, 1).
 
-    Raises
-    ------
-    ValueError
-        Where a mask has another size than its image.
+    Where images or masks stand in files, sizes of the masks are noted, for images to be checked.
 
     Warns
     -----
@@ -304,8 +328,8 @@ def resized_targets(
 
     def read(i: int) -> NDArray[np.bool_]:
         mask = masks[i]
-        if images.paths is not None or masks.paths is not None:
-            check_pair(i, images[i], mask)
+        if images.paths is not None or masks.sizes[i] is None:
+            images.mask_sizes[i] = mask.shape
         return resize_mask(mask, size, resize=resize)
 
     for i, mask in enumerate(map_ahead(read, range(len(masks)), n_threads=n_threads())):
