@@ -104,7 +104,7 @@ class DeepFeatureExtractor(TransformerMixin, BaseEstimator):
     >>> images = np.random.default_rng(0).random((4, 40, 56))
     >>> extractor = DeepFeatureExtractor("mobilenet_v2_0.35", weights="bundled", image_size=32)
     >>> extractor.fit_transform(images).shape
-    (4, 1888)
+    (4, 1552)
     """
 
     _parameter_constraints: ClassVar[dict] = {
