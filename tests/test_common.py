@@ -8,12 +8,15 @@ from tiny_networks import TINY
 
 from hybridus import DeepFeatureExtractor, FineTunedClassifier, make_hybrid_classifier
 
+# The checks send flattened rows of small numbers, which are images where this is declared.
+VALUE_RANGE = (0, 20)
 # An encoder small enough for hundreds of fits.
 FAST = {
     "encoder": "mobilenet_v2_0.35",
     "weights": "random",
     "layers": ["block_3_expand_relu"],
     "image_size": 32,
+    "value_range": VALUE_RANGE,
 }
 
 
@@ -42,6 +45,7 @@ def fine_tuned(trainable):
         dropout_rate=0.0,
         augmentation=None,
         learning_rate=0.03,
+        value_range=VALUE_RANGE,
         max_epochs=5,
         random_state=0,
     )

@@ -21,7 +21,15 @@ from hybridus.estimators.segmenters import (
 )
 
 # Networks small enough for hundreds of fits; without batch normalisation they compile faster.
-ONCE = {"max_epochs": 1, "augmentation": "light", "tta": False, "random_state": 0}
+# The checks send flattened rows of small numbers, which are images where this is declared.
+VALUE_RANGE = (0, 20)
+ONCE = {
+    "max_epochs": 1,
+    "augmentation": "light",
+    "tta": False,
+    "random_state": 0,
+    "value_range": VALUE_RANGE,
+}
 SMALL_ENCODER = {
     "weights": "random",
     "image_size": 32,
@@ -37,7 +45,12 @@ SEGMENTERS = [
     EncoderUNetSegmenter(TINY, **SMALL_ENCODER),
     ResNet50Segmenter(layers=["conv1_relu", "conv2_block1_1_relu"], **SMALL_ENCODER),
     PixelSegmenter(
-        LogisticRegression(), features="basic", mask_size=8, n_pixels=20, random_state=0
+        LogisticRegression(),
+        features="basic",
+        mask_size=8,
+        n_pixels=20,
+        random_state=0,
+        value_range=VALUE_RANGE,
     ),
 ]
 SEGMENTERS.append(

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from hybridus.inputs.decoding import decode, decoded_size, upright
+from hybridus.inputs.decoding import as_seen, decode, decoded_size
 from hybridus.inputs.images import as_images, read_image
 
 ORIENTATION = 0x0112
@@ -74,7 +74,8 @@ class TestOrientation:
         path = turned(tmp_path / "scan.png", scan, 6)
         with Image.open(path) as opened:
             np.testing.assert_array_equal(as_images([opened])[0], read_image(path))
-            again = upright(upright(opened))
+            once = as_seen(opened, name="image").picture
+            again = as_seen(once, name="image").picture
             np.testing.assert_array_equal(np.asarray(again), TURNS[6](scan))
 
 
@@ -159,7 +160,7 @@ class TestWrongFiles:
         path = tmp_path / f"loop{suffix}"
         frames = [Image.fromarray(scan), Image.fromarray(255 - scan)]
         frames[0].save(path, save_all=True, append_images=frames[1:])
-        with pytest.raises(ValueError, match="holds 2 frames, expected one picture a file"):
+        with pytest.raises(ValueError, match="holds 2 frames, expected one picture"):
             decode(path, name="image")
 
 

@@ -704,7 +704,13 @@ def test_an_unchanged_file_is_known_by_its_path_size_and_times(store):
     assert store.recall_files(files) == [None] * 600
     store.remember_files(files, keys)
     assert store.recall_files(files[::-1]) == keys[::-1]
-    for change in ({"size": 1}, {"mtime_ns": old}, {"ctime_ns": old + 1}, {"path": "/p"}):
+    for change in (
+        {"size": 1},
+        {"mtime_ns": old},
+        {"ctime_ns": old + 1},
+        {"path": "/p"},
+        {"reading": "x"},
+    ):
         assert store.recall_files([files[7]._replace(**change)]) == [None]
     store.close()
     assert b"patient" not in database(store).read_bytes()

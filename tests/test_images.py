@@ -30,33 +30,48 @@ class TestScales:
     @settings(max_examples=60, deadline=None)
     def test_every_dtype_route_gives_the_same_canonical_image(self, stack):
         expected = keys(as_images(stack))
+        wide = stack.astype(np.uint16) * np.uint16(257)
         routes = [
-            stack.astype(np.int64),
-            stack.astype(np.uint16) * 257,
-            stack.astype(">u2") * np.uint16(257),
-            stack / 255,
-            (stack / 255).astype(np.float32),
-            stack.astype(np.float32) / np.float32(255),
-            stack.astype(np.float32) * np.float32(1 / 255),
-            (stack / 255).astype(np.float16),
-            list(stack),
-            np.asfortranarray(stack),
+            (stack.astype(np.int64), (0, 255)),
+            (stack.astype(np.int32) - 128, (-128, 127)),
+            (stack / 255 * 2 - 1, (-1, 1)),
+            (stack.astype(np.float32), (0, 255)),
+            (wide, (0, 65535)),
+            (wide.astype(">u2"), (0, 65535)),
+            (wide.astype(np.int32), (0, 65535)),
+            (stack / 255, None),
+            ((stack / 255).astype(np.float32), None),
+            (stack.astype(np.float32) / np.float32(255), None),
+            (stack.astype(np.float32) * np.float32(1 / 255), None),
+            ((stack / 255).astype(np.float16), None),
+            (list(stack), None),
+            (np.asfortranarray(stack), None),
         ]
-        for route in routes:
-            images = as_images(route)
+        for route, value_range in routes:
+            images = as_images(route, value_range=value_range)
             assert all(image.dtype == np.uint8 for image in images)
             assert keys(images) == expected
 
-    @given(hnp.arrays(np.float32, (2, 5, 6), elements=st.floats(0, 16, width=32)))
+    @given(hnp.arrays(np.float32, (2, 5, 6), elements=st.floats(0, 1, width=32)))
     @settings(max_examples=40, deadline=None)
-    def test_other_floats_are_kept_unclipped_on_the_255_scale(self, stack):
+    def test_other_floats_are_kept_on_the_255_scale(self, stack):
         image = as_images(stack)[1]
         np.testing.assert_allclose(image, stack[1] * 255.0, rtol=1e-6)
         np.testing.assert_array_equal(image, as_images(stack.astype(np.float64))[1])
 
-    @given(hnp.arrays(np.uint16, (1, 4, 5)))
+    def test_floats_that_overshoot_a_little_are_not_clipped(self):
+        stack = np.full((1, 2, 2), 1.01)
+        stack[0, 0, 0] = -0.01
+        np.testing.assert_allclose(as_images(stack)[0], stack[0] * 255.0)
+
+    @given(hnp.arrays(np.uint16, (1, 4, 5)), st.sampled_from([4095, 65535]))
     @settings(max_examples=40, deadline=None)
-    def test_uint16_is_scaled_from_65535(self, stack):
+    def test_uint16_is_scaled_from_its_range(self, stack, white):
+        image = as_images(stack & np.uint16(white), value_range=(0, white))[0]
+        np.testing.assert_allclose(image, (stack[0] & white) * (255 / white), rtol=1e-6)
+
+    def test_uint16_is_scaled_from_65535(self):
+        stack = np.array([[[0, 1], [257, 300], [16384, 65535]]], np.uint16)
         np.testing.assert_allclose(as_images(stack)[0], stack[0] / 257.0, rtol=1e-6)
 
     def test_bool_is_black_and_white(self):
@@ -186,7 +201,9 @@ class TestFiles:
             "palette.png": (Image.fromarray(scan).convert("P"), scan),
             "grey alpha.png": (Image.fromarray(np.dstack([scan, alpha[..., 3]]), "LA"), scan),
             "deep.png": (Image.fromarray(deep), scan),
-            "deep.tif": (Image.fromarray(deep.astype(np.int32)), scan),
+            "deep.tif": (Image.fromarray(deep), scan),
+            "int32.tif": (Image.fromarray(scan.astype(np.int32)), scan),
+            "deep.pgm": (Image.fromarray(deep.astype(np.int32)), scan),
             "float.tif": (Image.fromarray((scan / 255).astype(np.float32)), scan),
             "cmyk.tif": (Image.fromarray(colour).convert("CMYK"), None),
             "scan.bmp": (Image.fromarray(scan), scan),
@@ -289,8 +306,8 @@ class TestValidation:
         frame = pd.DataFrame(np.zeros((3, 4)), columns=list("abcd"))
         validate_images(estimator, frame, reset=True)
         assert list(estimator.feature_names_in_) == list("abcd")
-        with pytest.raises(ValueError, match="expecting 4 features"):
-            validate_images(estimator, np.zeros((3, 5)), reset=False)
+        with pytest.raises(ValueError, match="feature names"):
+            validate_images(estimator, frame.assign(e=0.0), reset=False)
         validate_images(estimator, np.zeros((3, 9, 9)), reset=True)
         assert not hasattr(estimator, "feature_names_in_")
         with pytest.raises(ValueError, match="Expected 2D array"):

@@ -309,7 +309,9 @@ class TestFrames:
         with pytest.raises(ValueError, match=r"mask\.gif' holds 2 frames"):
             read_mask(file)
         with Image.open(file) as opened:
-            with pytest.raises(ValueError, match=r"masks\[0\] is an opened picture of 2 frames"):
+            with pytest.raises(
+                ValueError, match=r"masks\[0\] holds 2 frames, expected one picture"
+            ):
                 as_masks([opened])
             np.testing.assert_array_equal(as_masks([opened.copy()])[0], disc(radius=4))
 

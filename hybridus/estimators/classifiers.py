@@ -26,7 +26,7 @@ from hybridus.estimators.fitting import all_or_nothing
 from hybridus.estimators.on_encoder import OnEncoder
 from hybridus.estimators.parameters import with_parameters
 from hybridus.estimators.trained import POLICIES, NetworkEstimator, plain_batches
-from hybridus.inputs.images import Images, validate_images
+from hybridus.inputs.images import Images, tag_images, validate_images
 from hybridus.inputs.labels import check_labels
 from hybridus.training.batches import decoded_parts
 
@@ -390,6 +390,5 @@ class FineTunedClassifier(ClassifierMixin, OnEncoder, NetworkEstimator):
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
-        tags.input_tags.positive_only = True
-        tags.input_tags.three_d_array = True
+        tag_images(self, tags)
         return tags

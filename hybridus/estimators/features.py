@@ -19,8 +19,7 @@ from hybridus.encoders.engine import Engine, EngineChoice, choose_engine, open_e
 from hybridus.encoders.frozen import FrozenEncoder, Pooling, freeze
 from hybridus.encoders.registry import EncoderSpec
 from hybridus.estimators.fitting import all_or_nothing
-from hybridus.inputs.files import stamp_file
-from hybridus.inputs.images import Images, content_key, validate_images
+from hybridus.inputs.images import Images, content_key, tag_images, validate_images
 from hybridus.inputs.labels import check_any_labels
 from hybridus.inputs.resizing import Resize, map_ahead, resize_image, widen
 from hybridus.store.rows import FeatureStore
@@ -61,6 +60,10 @@ class DeepFeatureExtractor(TransformerMixin, BaseEstimator):
         Shape of images that are given as flattened rows: (H, W), (H, W, 1) or (H, W, 3). Needed
         only where it cannot be guessed: a square number of values is a grey image, three times a
         square a colour image.
+    value_range : (float, float), default=None
+        The values of black and white in the images, arrays and files alike: (0, 4095) for 12 bits.
+        None is 0..1 for floats and bool, 0..65535 for uint16, else 0..255; an image whose values
+        show another scale is an error.
     resize : {"stretch", "pad"}, default="stretch"
         "pad" keeps the aspect ratio and centres the image on black.
     engine : {"auto", "keras", "openvino"}, default="auto"
@@ -114,6 +117,7 @@ class DeepFeatureExtractor(TransformerMixin, BaseEstimator):
         "pooling": [StrOptions({"avg", "max", "avgmax", "gem", "flatten"})],
         "image_size": [None, Interval(Integral, 1, None, closed="left"), tuple, list],
         "image_shape": [None, tuple, list],
+        "value_range": [None, tuple, list],
         "resize": [StrOptions({"stretch", "pad"})],
         "engine": [StrOptions({"auto", "keras", "openvino"})],
         "precision": [StrOptions({"float32", "bfloat16"})],
@@ -131,6 +135,7 @@ class DeepFeatureExtractor(TransformerMixin, BaseEstimator):
         pooling: Pooling = "avg",
         image_size: int | tuple[int, int] | None = None,
         image_shape: tuple[int, ...] | None = None,
+        value_range: tuple[float, float] | None = None,
         resize: Resize = "stretch",
         engine: EngineChoice = "auto",
         precision: Literal["float32", "bfloat16"] = "float32",
@@ -144,6 +149,7 @@ class DeepFeatureExtractor(TransformerMixin, BaseEstimator):
         self.pooling = pooling
         self.image_size = image_size
         self.image_shape = image_shape
+        self.value_range = value_range
         self.resize = resize
         self.engine = engine
         self.precision = precision
@@ -303,8 +309,7 @@ class DeepFeatureExtractor(TransformerMixin, BaseEstimator):
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
-        tags.input_tags.positive_only = True
-        tags.input_tags.three_d_array = True
+        tag_images(self, tags)
         tags.transformer_tags.preserves_dtype = ["float32"]
         return tags
 
@@ -343,7 +348,7 @@ def _stored_rows(
     of the network; only their resized pixels are kept meanwhile, so memory does not grow.
     """
     paths = images.paths
-    stamps = [] if paths is None else [stamp_file(path) for path in paths]
+    stamps = images.stamps
     noted = store.recall_files([stamp for stamp in stamps if stamp])
     known = dict(zip((i for i, stamp in enumerate(stamps) if stamp), noted, strict=True))
 

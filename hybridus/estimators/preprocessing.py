@@ -25,7 +25,7 @@ from hybridus._sklearn import (
     _wrap_data_with_container,
 )
 from hybridus.estimators.fitting import all_or_nothing
-from hybridus.inputs.images import validate_images
+from hybridus.inputs.images import tag_images, validate_images
 from hybridus.inputs.resizing import map_ahead
 
 _SMALLEST_TILE = 8  # pixels a side: the grey levels of a smaller tile make no histogram
@@ -41,6 +41,7 @@ class _ImageFilter(TransformerMixin, BaseEstimator, auto_wrap_output_keys=None):
     """
 
     image_shape: tuple[int, ...] | None
+    value_range: tuple[float, float] | None
 
     @abstractmethod
     def _filter(self, image: NDArray[np.float32]) -> NDArray:
@@ -135,8 +136,7 @@ class _ImageFilter(TransformerMixin, BaseEstimator, auto_wrap_output_keys=None):
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
-        tags.input_tags.positive_only = True
-        tags.input_tags.three_d_array = True
+        tag_images(self, tags)
         tags.transformer_tags.preserves_dtype = ["float32"]
         tags.requires_fit = False
         return tags
@@ -162,6 +162,10 @@ class ContrastEqualizer(_ImageFilter):
         Shape of images that are given as flattened rows: (H, W), (H, W, 1) or (H, W, 3). Needed
         only where it cannot be guessed: a square number of values is a grey image, three times a
         square a colour image.
+    value_range : (float, float), default=None
+        The values of black and white in the images, arrays and files alike: (0, 4095) for 12 bits.
+        None is 0..1 for floats and bool, 0..65535 for uint16, else 0..255; an image whose values
+        show another scale is an error.
 
     Attributes
     ----------
@@ -194,6 +198,7 @@ class ContrastEqualizer(_ImageFilter):
         "clip_limit": [Interval(Real, 0, 1, closed="right")],
         "tile_grid": [Interval(Integral, 1, None, closed="left"), tuple, list],
         "image_shape": [None, tuple, list],
+        "value_range": [None, tuple, list],
     }
 
     def __init__(
@@ -202,10 +207,12 @@ class ContrastEqualizer(_ImageFilter):
         *,
         tile_grid: int | tuple[int, int] = (8, 8),
         image_shape: tuple[int, ...] | None = None,
+        value_range: tuple[float, float] | None = None,
     ) -> None:
         self.clip_limit = clip_limit
         self.tile_grid = tile_grid
         self.image_shape = image_shape
+        self.value_range = value_range
 
     def _validate_params(self) -> None:
         super()._validate_params()
@@ -260,6 +267,10 @@ class SpeckleFilter(_ImageFilter):
         Shape of images that are given as flattened rows: (H, W), (H, W, 1) or (H, W, 3). Needed
         only where it cannot be guessed: a square number of values is a grey image, three times a
         square a colour image.
+    value_range : (float, float), default=None
+        The values of black and white in the images, arrays and files alike: (0, 4095) for 12 bits.
+        None is 0..1 for floats and bool, 0..65535 for uint16, else 0..255; an image whose values
+        show another scale is an error.
 
     Attributes
     ----------
@@ -292,6 +303,7 @@ class SpeckleFilter(_ImageFilter):
         "method": [StrOptions({"lee", "median", "bilateral", "tv"})],
         "size": [Options(Integral, set(range(3, 32, 2)))],
         "image_shape": [None, tuple, list],
+        "value_range": [None, tuple, list],
     }
 
     def __init__(
@@ -300,10 +312,12 @@ class SpeckleFilter(_ImageFilter):
         *,
         size: int = 5,
         image_shape: tuple[int, ...] | None = None,
+        value_range: tuple[float, float] | None = None,
     ) -> None:
         self.method = method
         self.size = size
         self.image_shape = image_shape
+        self.value_range = value_range
 
     def _filter(self, image: NDArray[np.float32]) -> NDArray:
         smooth = _METHODS[self.method]

@@ -45,6 +45,8 @@ class NetworkEstimator(CallbackSupportMixin, BaseEstimator):
     ----------
     image_shape : tuple of int, default=None
         Shape of images that are given as flattened rows; see `DeepFeatureExtractor`.
+    value_range : (float, float), default=None
+        The values of black and white in the images; see `DeepFeatureExtractor`.
     resize : {"stretch", "pad"}, default="stretch"
         "pad" keeps the aspect ratio and centres the image on black.
     augmentation : {"light", "strong"}, Augmentation or None, default="light"
@@ -92,6 +94,7 @@ class NetworkEstimator(CallbackSupportMixin, BaseEstimator):
 
     _: KW_ONLY
     image_shape: tuple[int, ...] | None = None
+    value_range: tuple[float, float] | None = None
     resize: Resize = "stretch"
     augmentation: str | Augmentation | None = "light"
     optimizer: str | Mapping[str, Any] = "adam"
@@ -108,6 +111,7 @@ class NetworkEstimator(CallbackSupportMixin, BaseEstimator):
 
     _parameter_constraints: ClassVar[dict] = {
         "image_shape": [None, tuple, list],
+        "value_range": [None, tuple, list],
         "resize": [StrOptions({"stretch", "pad"})],
         "augmentation": [str, Augmentation, None],
         "optimizer": [str, dict],

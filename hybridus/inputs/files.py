@@ -97,12 +97,16 @@ def dump_atomically(obj: Any, path: str | os.PathLike[str]) -> Path:
 
 
 class FileStamp(NamedTuple):
-    """What changes when a file does; the time of the last change of its status cannot be set."""
+    """What changes when a file does; the time of the last change of its status cannot be set.
+
+    `reading` tells apart what is read from one file in several ways.
+    """
 
     path: str
     size: int
     mtime_ns: int
     ctime_ns: int
+    reading: str = ""
 
     @property
     def is_settled(self) -> bool:
@@ -110,13 +114,15 @@ class FileStamp(NamedTuple):
         return max(self.mtime_ns, self.ctime_ns) < time.time_ns() - _UNSURE_NS
 
 
-def stamp_file(path: str | os.PathLike[str]) -> FileStamp | None:
+def stamp_file(path: str | os.PathLike[str], reading: str = "") -> FileStamp | None:
     """Stamp a file; None where it is not there: reading it will say so."""
     try:
         status = os.stat(path)
     except OSError:
         return None
-    return FileStamp(os.path.abspath(path), status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+    return FileStamp(
+        os.path.abspath(path), status.st_size, status.st_mtime_ns, status.st_ctime_ns, reading
+    )
 
 
 class KnownFiles(Generic[V]):

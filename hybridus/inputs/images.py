@@ -1,4 +1,4 @@
-"""What an image is: the one module that knows every form in which callers hand over images.
+"""Images: the one module that knows every form in which callers hand over images.
 
 Everything else sees `Images`, a sequence of canonical images: uint8 where the values are k/255 of
 full scale, else unclipped float32 on the 0..255 scale; (H, W) when grey, (H, W, 3) when colour.
@@ -7,19 +7,33 @@ full scale, else unclipped float32 on the 0..255 scale; (H, W) when grey, (H, W,
 import hashlib
 import math
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set, ValuesView
+from numbers import Real
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from hybridus.inputs.decoding import decode, upright
+from hybridus.inputs.decoding import as_seen, decode
+from hybridus.inputs.files import FileStamp, stamp_file
 
-# A float image may overshoot 1 a little (bicubic resizing, contrast enhancement); far above it the
-# values are on another scale.
-_LARGEST_FLOAT = 20.0
+# A type wider than 8 bits says nothing of the scale (scanners write 8, 10, 12 or 14 bits into 16),
+# so the values must: an image whose largest value lies below this share of full scale is refused.
+_SHOWN = 1 / 4
+# Interpolation may overshoot 0..1 a little, by this share.
+_OVERSHOOT = 0.01
+# Counts up when the pixels of some file are read otherwise than before, so that nothing that was
+# learned from the old ones is found again.
+_READING = 2
 _LONGEST_FREE_ROW = 1024
+_BITS = (8, 10, 12, 14, 16)  # that scanners write
+_FORMS = (
+    "expected images of shape (n, H, W), (n, H, W, 1) or (n, H, W, 3), flattened rows, a list of "
+    "images or paths"
+)
+
+ValueRange = tuple[float, float]
 
 
 class Images(Sequence[NDArray]):
@@ -37,6 +51,8 @@ class Images(Sequence[NDArray]):
         The files behind the images, None for images in memory.
     flattened : bool
         Whether the images came as flattened rows.
+    value_range : tuple of float or None
+        The values of black and white that were declared.
     """
 
     def __init__(
@@ -47,12 +63,14 @@ class Images(Sequence[NDArray]):
         shape: tuple[int, ...] | None = None,
         paths: list[str] | None = None,
         flattened: bool = False,
+        value_range: ValueRange | None = None,
     ) -> None:
         self._read = read
         self._n_images = n_images
         self.shape = shape
         self.paths = paths
         self.flattened = flattened
+        self.value_range = value_range
 
     def __len__(self) -> int:
         return self._n_images
@@ -65,24 +83,42 @@ class Images(Sequence[NDArray]):
         return self._read(index % len(self))
 
     @property
+    def stamps(self) -> list[FileStamp | None]:
+        """Stamp of each file as it is now and as it is read here; None for those that are absent.
+
+        Files with equal stamps have equal canonical images.
+        """
+        reading = f"{_READING}/{self.value_range}"
+        return [stamp_file(path, reading) for path in self.paths or ()]
+
+    @property
     def n_features(self) -> int | None:
         """Values in one image, None where images differ in shape."""
         return None if self.shape is None else math.prod(self.shape)
 
 
-def as_images(X: Any, *, image_shape: tuple[int, ...] | None = None) -> Images:
+def as_images(
+    X: Any,
+    *,
+    image_shape: tuple[int, ...] | None = None,
+    value_range: Sequence[float] | None = None,
+) -> Images:
     """Read any accepted form of images.
 
     Parameters
     ----------
     X : array of shape (n, H, W), (n, H, W, 1), (n, H, W, 3) or (n, n_values); or list of images; \
             or sequence of paths
-        bool is 0/1, uint8 0..255, uint16 0..65535, other integers 0..255 and floats 0..1. Rows are
-        flattened images: a square number of values is a grey image, three times a square a colour
-        image, and any other number up to 1024 a grey image of height 1. Paths may be str or Path,
-        in a list, an array or a pandas Series.
+        Rows are flattened images: a square number of values is a grey image, three times a square a
+        colour image, and any other number up to 1024 a grey image of height 1. Images of a list may
+        differ in size and may be Pillow pictures. Paths may be str or Path, in a list, an array or
+        a pandas Series. `Images` are handed on as they are.
     image_shape : tuple of int, optional
         Shape of the images whose flattened rows are given: (H, W), (H, W, 1) or (H, W, 3).
+    value_range : (low, high), optional
+        The values of black and white, in arrays and in files; (0, 4095) for 12 bits. By default
+        bool is 0/1, uint8 0..255, uint16 0..65535, other integers 0..255 and floats 0..1. Where
+        neither the type nor the values show that scale, the image is refused: see Raises.
 
     Returns
     -------
@@ -92,8 +128,11 @@ def as_images(X: Any, *, image_shape: tuple[int, ...] | None = None) -> Images:
     Raises
     ------
     ValueError
-        Where values are not finite, negative or on another scale, where shapes are not those of
-        images, and where a file cannot be read; the message names the index or the path.
+        Where X has none of these forms, or shapes are not those of images; where values are not
+        finite or lie outside their range (floats may overshoot it by 1 %); where no `value_range`
+        is declared and the largest value of an image of integers, of more than 8 bits, lies below
+        a quarter of full scale, but not at zero: 8 to 14 bits in uint16 would become a black
+        picture; where a file cannot be read. The message names the index or the path.
 
     Examples
     --------
@@ -101,30 +140,25 @@ def as_images(X: Any, *, image_shape: tuple[int, ...] | None = None) -> Images:
     >>> images = as_images(np.zeros((5, 48, 64, 3), dtype="uint8"))
     >>> len(images), images.shape, images[0].shape  # equal channels are grey
     (5, (48, 64, 3), (48, 64))
+    >>> twelve_bits = np.array([[[0, 1365, 4095]]], dtype="uint16")
+    >>> as_images(twelve_bits, value_range=(0, 4095))[0].tolist()
+    [[0, 85, 255]]
     """
     if isinstance(X, Images):
         return X
-    X = _unwrap(X)
-    if isinstance(X, str | bytes | os.PathLike):
-        raise ValueError(
-            f"expected several images, got the single path {os.fspath(X)!r}; pass a list of paths "
-            "(load_image_folder lists a folder)"
-        )
-    if _holds_paths(X):
-        return _images_from_paths(X)
-    if _holds_images(X):
-        return _images_from_list(X)
-    array = np.asarray(X)
-    if array.ndim == 2:
-        return _images_from_rows(array, image_shape)
-    return _images_from_array(array)
+    return _read_form(_unwrap(X), image_shape, check_value_range(value_range))
 
 
 def validate_images(
-    estimator: Any, X: Any, *, reset: bool, image_shape: tuple[int, ...] | None = None
+    estimator: Any,
+    X: Any,
+    *,
+    reset: bool,
+    image_shape: tuple[int, ...] | None = None,
 ) -> Images:
     """Read the images that an estimator was given and keep its ``n_features_in_``.
 
+    The estimator's parameter ``value_range``, if it has one, says what is black and white.
     ``n_features_in_`` is the number of values of an image where that is fixed, otherwise the
     attribute is absent. Flattened rows go through `sklearn.utils.validation.validate_data`, with
     scikit-learn's own errors and feature names; images in their own shape may change size between
@@ -133,10 +167,11 @@ def validate_images(
     from sklearn.utils.validation import validate_data
 
     X = _unwrap(X)
+    value_range = getattr(estimator, "value_range", None)
     if _holds_rows(X):
         X = validate_data(estimator, X, reset=reset, ensure_all_finite=False)
-        return as_images(X, image_shape=image_shape)
-    images = as_images(X, image_shape=image_shape)
+        return as_images(X, image_shape=image_shape, value_range=value_range)
+    images = as_images(X, image_shape=image_shape, value_range=value_range)
     if reset:
         for name in ("feature_names_in_", "n_features_in_"):
             if hasattr(estimator, name):
@@ -146,19 +181,63 @@ def validate_images(
     return images
 
 
-def read_image(path: str | os.PathLike, *, name: str = "image") -> NDArray:
-    """Decode one file into a canonical image.
+def tag_images(estimator: Any, tags: Any) -> None:
+    """Tell scikit-learn what an estimator takes that reads its X with `validate_images`.
 
-    Colour, grey, 1-bit, palette, 16-bit and float files are read; transparent pixels are laid on
-    black; a photograph is turned upright by its EXIF orientation.
+    Parameters
+    ----------
+    estimator : estimator
+        Whose ``value_range`` decides whether values may be negative.
+    tags : sklearn.utils.Tags
+        Changed in place.
+    """
+    low = (getattr(estimator, "value_range", None) or (0,))[0]
+    tags.input_tags.positive_only = not (isinstance(low, Real) and low < 0)
+    tags.input_tags.three_d_array = True
+
+
+def check_value_range(value_range: Sequence[float] | None) -> ValueRange | None:
+    """Return a declared range as two floats.
 
     Raises
     ------
     ValueError
-        Where the file is absent, cannot be decoded or holds several frames.
+        Unless it is None or two finite numbers, the lower one first.
     """
+    if value_range is None:
+        return None
+    try:
+        low, high = (float(value) for value in value_range)
+    except (TypeError, ValueError):
+        low = high = math.nan
+    if not (math.isfinite(low) and math.isfinite(high) and low < high):
+        raise ValueError(
+            f"value_range={value_range!r}: expected None or (low, high), the values of black and "
+            "white, such as (0, 4095) for 12 bits"
+        )
+    return low, high
+
+
+def read_image(
+    path: str | os.PathLike, *, name: str = "image", value_range: Sequence[float] | None = None
+) -> NDArray:
+    """Decode one file into a canonical image.
+
+    Colour, grey, 1-bit, palette, 16-bit and float files are read; transparent pixels are laid on
+    black; a photograph is turned upright by its EXIF orientation. Values are those of `as_images`.
+
+    Raises
+    ------
+    ValueError
+        Where the file is absent, cannot be decoded, holds several frames, or its values lie on
+        another scale.
+    """
+    declared = check_value_range(value_range)
     picture = decode(path, name=name).picture
-    return _canonical(_pixels(picture), f"{name}: {os.fspath(path)!r}")
+    name = f"{name}: {os.fspath(path)!r}"
+    pixels = _pixels(picture)
+    _check_image(pixels, name, declared)
+    return _canonical(pixels, declared)
 
 
 def content_key(image: NDArray) -> bytes:
@@ -169,110 +248,195 @@ def content_key(image: NDArray) -> bytes:
 
 
 def _unwrap(X: Any) -> Any:
-    """Turn a pandas Series or Index, or a one-column DataFrame of paths, into an array."""
+    """Turn pandas and polars columns into arrays, and raise for what holds no images at all."""
     if hasattr(X, "iloc"):
-        if X.ndim == 1:
-            return X.to_numpy()
-        if X.shape[1] == 1 and _is_path(_first(X.iloc[:, 0].to_numpy())):
-            return X.iloc[:, 0].to_numpy()
-        return X
-    if hasattr(X, "to_numpy") and getattr(X, "ndim", None) == 1:
-        return X.to_numpy()
-    if isinstance(X, np.ndarray) and X.ndim == 2 and X.shape[1] == 1 and _is_path(_first(X[:, 0])):
+        X = X.to_numpy() if X.ndim == 1 or X.shape[1] == 1 else X
+    elif hasattr(X, "to_numpy") and getattr(X, "ndim", None) == 1:
+        X = X.to_numpy()
+    elif _is_other_sequence(X):
+        X = list(X)
+    if isinstance(X, np.ndarray) and X.ndim == 2 and X.shape[1] == 1 and _listed(X[:, 0]):
         return X[:, 0]
+    if problem := _what_is_wrong(X):
+        raise ValueError(f"{_FORMS}; got {problem}")
+    _check_unmasked(X, "images")
     return X
 
 
-def _first(X: Any) -> Any:
-    return X[0] if len(X) else None
+def _is_other_sequence(X: Any) -> bool:
+    return isinstance(X, Sequence) and not isinstance(
+        X, Images | list | tuple | str | bytes | bytearray | memoryview
+    )
+
+
+def _what_is_wrong(X: Any) -> str | None:
+    """Say what X is and what to do, where it is nothing that could hold images."""
+    if isinstance(X, str | os.PathLike):
+        return (
+            f"the single path {os.fspath(X)!r}; pass a list of paths (load_image_folder lists a "
+            "folder)"
+        )
+    if isinstance(X, bytes | bytearray) or hasattr(X, "read"):
+        return (
+            f"{type(X).__name__}, a file's content; pass a list of pictures: "
+            "[PIL.Image.open(file), ...]"
+        )
+    if isinstance(X, Image.Image):
+        return "a single picture; pass a list of pictures"
+    if hasattr(X, "toarray"):
+        return f"sparse {type(X).__name__}; images are dense: pass X.toarray()"
+    if isinstance(X, Mapping):
+        return f"{type(X).__name__} with {len(X)} entries; pass the images in it as a list"
+    if isinstance(X, set | frozenset):
+        return f"{type(X).__name__}, which has no order; pass a list, such as sorted(X)"
+    if isinstance(X, Iterator | Set | ValuesView):
+        return f"{type(X).__name__}, which cannot be read by index; pass list(X)"
+    if isinstance(X, list | tuple) and not X:
+        return f"an empty {type(X).__name__}"
+    if X is None or isinstance(X, bool | int | float | complex):
+        return repr(X)
+    return None
+
+
+def _check_unmasked(array: Any, name: str) -> None:
+    if np.ma.is_masked(array):
+        raise ValueError(
+            f"{name}: got a masked array with {np.ma.count_masked(array)} masked values, and an "
+            "image has none; fill them with filled(0)"
+        )
 
 
 def _is_path(value: Any) -> bool:
     return isinstance(value, str | bytes | os.PathLike)
 
 
-def _is_listing(X: Any) -> bool:
-    return isinstance(X, list | tuple) or (isinstance(X, np.ndarray) and X.ndim == 1)
+def _is_image(value: Any) -> bool:
+    return isinstance(value, Image.Image) or getattr(value, "ndim", 0) >= 2
 
 
-def _holds_paths(X: Any) -> bool:
-    return _is_listing(X) and _is_path(_first(X))
-
-
-def _holds_images(X: Any) -> bool:
-    if not _is_listing(X):
-        return False
-    first = _first(X)
-    return isinstance(first, Image.Image) or getattr(first, "ndim", 0) >= 2
+def _listed(X: Any) -> str | None:
+    """Say whether X lists "paths" or "images"; None where it does neither."""
+    if not (
+        isinstance(X, list | tuple)
+        or (isinstance(X, np.ndarray) and X.ndim == 1 and X.dtype.kind in "OUST")
+    ):
+        return None
+    if any(_is_path(item) for item in X):
+        return "paths"
+    return "images" if any(_is_image(item) for item in X) else None
 
 
 def _holds_rows(X: Any) -> bool:
     """Whether X is what scikit-learn calls data: everything that is not images or paths."""
-    if isinstance(X, Images) or _is_path(X) or _holds_paths(X) or _holds_images(X):
+    if isinstance(X, Images) or _listed(X):
         return False
-    return (X.ndim if hasattr(X, "ndim") else np.asarray(X).ndim) <= 2
+    return (X.ndim if hasattr(X, "ndim") else _array(X).ndim) <= 2
 
 
-def _images_from_paths(X: Any) -> Images:
+def _array(X: Any, name: str = "images") -> NDArray:
+    try:
+        return np.asarray(X)
+    except Exception as error:  # ragged lists, and what tensors of other libraries raise
+        raise ValueError(f"{name} cannot be read as an array ({error}); {_FORMS}") from error
+
+
+def _read_form(X: Any, image_shape: tuple[int, ...] | None, declared: ValueRange | None) -> Images:
+    listed = _listed(X)
+    if listed == "paths":
+        return _images_from_paths(X, declared)
+    if listed == "images":
+        return _images_from_list(X, declared)
+    array = _array(X)
+    if array.dtype == object:
+        array = _array(array.tolist())
+    if array.ndim == 2:
+        return _images_from_rows(array, image_shape, declared)
+    return _images_from_array(array, declared)
+
+
+def _images_from_paths(X: Any, declared: ValueRange | None) -> Images:
     for i, path in enumerate(X):
         if not _is_path(path):
-            raise ValueError(f"images[{i}] is {type(path).__name__} {path!r}, expected a path")
+            raise ValueError(f"images[{i}] is {_what(path)}, expected a path, as others are")
+        if isinstance(path, bytes) and b"\0" in path:
+            raise ValueError(
+                f"images[{i}] is {len(path)} bytes of a file's content, expected a path; pass "
+                "PIL.Image.open(io.BytesIO(content))"
+            )
     paths = [os.fsdecode(path) for path in X]
     return Images(
-        lambda i: read_image(paths[i], name=f"images[{i}]"), len(paths), paths=list(paths)
+        lambda i: read_image(paths[i], name=f"images[{i}]", value_range=declared),
+        len(paths),
+        paths=list(paths),
+        value_range=declared,
     )
 
 
-def _images_from_list(X: Any) -> Images:
-    pixels = [_pixels(upright(x)) if isinstance(x, Image.Image) else np.asarray(x) for x in X]
-    for i, image in enumerate(pixels):
-        _check_shape(image, f"images[{i}]")
-        _check_values(image[None], i)
+def _images_from_list(X: Any, declared: ValueRange | None) -> Images:
+    pixels = []
+    for i, item in enumerate(X):
+        name = f"images[{i}]"
+        if isinstance(item, Image.Image):
+            image = _pixels(as_seen(item, name=name).picture)
+        elif hasattr(item, "__array__") or isinstance(item, list | tuple):
+            _check_unmasked(item, name)
+            image = _array(item, name)
+        else:
+            raise ValueError(f"{name} is {_what(item)}, expected an array or a picture")
+        _check_image(image, name, declared)
+        pixels.append(image)
     shapes = {image.shape for image in pixels}
     return Images(
-        lambda i: _canonical(pixels[i], f"images[{i}]", checked=True),
+        lambda i: _canonical(pixels[i], declared),
         len(pixels),
         shape=shapes.pop() if len(shapes) == 1 else None,
+        value_range=declared,
     )
 
 
-def _images_from_rows(rows: NDArray, image_shape: tuple[int, ...] | None) -> Images:
-    if rows.dtype == object:
-        rows = np.asarray(rows.tolist())
+def _what(item: Any) -> str:
+    if hasattr(item, "shape"):
+        return f"an array of shape {tuple(item.shape)}"
+    return f"{type(item).__name__} {item!r:.60}"
+
+
+def _images_from_rows(
+    rows: NDArray, image_shape: tuple[int, ...] | None, declared: ValueRange | None
+) -> Images:
     if rows.size == 0:
         raise ValueError(f"expected at least one image with one value, got shape {rows.shape}")
     shape = _shape_of_row(rows.shape[1], image_shape)
-    _check_values(rows, 0)
+    _check_values(rows, lambda i: f"images[{i}]", declared)
     return Images(
-        lambda i: _canonical(rows[i].reshape(shape), f"images[{i}]", checked=True),
+        lambda i: _canonical(rows[i].reshape(shape), declared),
         len(rows),
         shape=shape,
         flattened=True,
+        value_range=declared,
     )
 
 
-def _images_from_array(array: NDArray) -> Images:
-    if array.dtype == object:
-        array = np.asarray(array.tolist())
-    if array.ndim == 3 and array.shape[-1] == 3:
+def _images_from_array(array: NDArray, declared: ValueRange | None) -> Images:
+    if array.ndim == 3 and array.shape[-1] in (1, 3):
         raise ValueError(
-            f"an array of shape {array.shape} looks like a single colour image; pass image[None] "
+            f"an array of shape {array.shape} looks like a single "
+            f"{'colour' if array.shape[-1] == 3 else 'grey'} image; pass image[None] "
             "for one image, or images of shape (n, H, W), (n, H, W, 1) or (n, H, W, 3)"
         )
     if array.ndim not in (3, 4):
         raise ValueError(
-            f"expected images of shape (n, H, W), (n, H, W, 1) or (n, H, W, 3), flattened rows, a "
-            f"list of images or paths; got an array of shape {array.shape}. Reshape your data: "
-            "pass a list of images where there is one image a row"
+            f"{_FORMS}; got an array of shape {array.shape} and type {array.dtype}. Reshape your "
+            "data: pass a list of images where there is one image a row"
         )
     if array.size == 0:
         raise ValueError(f"expected at least one image with one pixel, got shape {array.shape}")
     _check_shape(array[0], "images[0]")
-    _check_values(array, 0)
+    _check_values(array, lambda i: f"images[{i}]", declared)
     return Images(
-        lambda i: _canonical(array[i], f"images[{i}]", checked=True),
+        lambda i: _canonical(array[i], declared),
         len(array),
         shape=array.shape[1:],
+        value_range=declared,
     )
 
 
@@ -308,11 +472,11 @@ def _shape_of_row(n_values: int, image_shape: tuple[int, ...] | None) -> tuple[i
 
 def _check_shape(image: NDArray, name: str) -> None:
     if image.ndim not in (2, 3) or (image.ndim == 3 and image.shape[2] not in (1, 3)):
-        hint = (
-            "; drop the alpha channel with image[..., :3]"
-            if image.ndim == 3 and image.shape[2] == 4
-            else ""
-        )
+        hint = ""
+        if image.ndim == 3 and image.shape[2] == 4:
+            hint = "; drop the alpha channel with image[..., :3]"
+        elif image.ndim == 3 and image.shape[0] in (1, 3):
+            hint = "; bring channels to the end with np.moveaxis(image, 0, -1)"
         raise ValueError(
             f"{name} has shape {image.shape}, expected (H, W), (H, W, 1) or (H, W, 3){hint}"
         )
@@ -320,47 +484,113 @@ def _check_shape(image: NDArray, name: str) -> None:
         raise ValueError(f"{name} is empty: shape {image.shape}")
 
 
-def _check_values(array: NDArray, first: int) -> None:
+def _check_image(image: NDArray, name: str, declared: ValueRange | None) -> None:
+    _check_shape(image, name)
+    _check_values(image[None], lambda _: name, declared)
+
+
+def _check_values(
+    array: NDArray, name_of: Callable[[int], str], declared: ValueRange | None
+) -> None:
     """Raise for the first image of `array`, an array of images, whose values are on no scale."""
-    kind = array.dtype.kind
-    if kind == "b" or (kind == "u" and array.dtype.itemsize <= 2):
-        return
+    dtype, kind = array.dtype, array.dtype.kind
     if kind == "c":
-        raise ValueError(f"Complex data not supported: images have type {array.dtype}")
-    if kind not in "iuf":
-        raise ValueError(f"images have type {array.dtype}, expected bool, integers or floats")
-    axes = tuple(range(1, array.ndim))
-    low, high = array.min(axis=axes), array.max(axis=axes)
-    if kind == "f":
-        for i in np.flatnonzero(~(np.isfinite(low) & np.isfinite(high)))[:1]:
-            raise ValueError(f"images[{first + i}] contains NaN or infinity")
-        for i in np.flatnonzero(low < 0)[:1]:
-            raise ValueError(
-                f"Negative values in data: images[{first + i}] has {low[i]:.6g}; float images lie "
-                "in 0..1. Undo centring or standardisation and divide by the largest possible value"
-            )
-        for i in np.flatnonzero(high > _LARGEST_FLOAT)[:1]:
-            raise ValueError(
-                f"images[{first + i}] has values up to {high[i]:.6g}, but float images lie in "
-                "0..1. Divide by 255 (8-bit) or 65535 (16-bit), or pass the integers themselves"
-            )
+        raise ValueError(f"Complex data not supported: {name_of(0)} has type {dtype}")
+    if kind not in "biuf":
+        raise ValueError(f"{name_of(0)} has type {dtype}, expected bool, integers or floats")
+    low, high = declared or _range_of(dtype)
+    lowest, highest = _values_of(dtype)
+    if (low, high) == (lowest, highest) and (declared or dtype.itemsize == 1):
         return
-    for i in np.flatnonzero((low < 0) | (high > 255))[:1]:
-        sign = "Negative values in data: " if low[i] < 0 else ""
+    axes = tuple(range(1, array.ndim))
+    smallest, largest = array.min(axis=axes), array.max(axis=axes)
+    if kind == "f":
+        for i in np.flatnonzero(~(np.isfinite(smallest) & np.isfinite(largest)))[:1]:
+            raise ValueError(f"{name_of(i)} contains NaN or infinity")
+    slack = (high - low) * _OVERSHOOT if kind == "f" else 0
+    for i in np.flatnonzero((smallest < low - slack) | (largest > high + slack))[:1]:
+        raise ValueError(_beyond(name_of(i), dtype, smallest[i], largest[i], declared))
+    if lowest > low or highest < high:
         raise ValueError(
-            f"{sign}images[{first + i}] has {array.dtype} values {low[i]}..{high[i]}, expected "
-            "0..255. Use uint16 for 16-bit scans (0..65535), or floats in 0..1"
+            f"{name_of(0)} has type {dtype}, which holds {lowest}..{highest} and not "
+            f"{_text(low, high)}, the values of black and white that "
+            f"{'were declared' if declared else 'integers have'}; give the value_range that all "
+            "of X has"
         )
+    if declared is None and kind != "f":
+        for i in np.flatnonzero((largest < high * _SHOWN) & (largest != 0))[:1]:
+            raise ValueError(_too_dark(name_of(i), dtype, largest[i], int(largest.max())))
 
 
-def _canonical(pixels: NDArray, name: str, *, checked: bool = False) -> NDArray:
-    """Bring pixels of any accepted type and shape to the canonical form."""
-    if not checked:
-        _check_shape(pixels, name)
-        try:
-            _check_values(pixels[None], 0)
-        except ValueError as error:
-            raise ValueError(f"{name}: {error}") from None
+def _values_of(dtype: np.dtype) -> ValueRange:
+    """Smallest and largest value of a type."""
+    if dtype.kind == "b":
+        return 0, 1
+    if dtype.kind == "f":
+        return -math.inf, math.inf
+    return np.iinfo(dtype).min, np.iinfo(dtype).max
+
+
+def _range_of(dtype: np.dtype) -> ValueRange:
+    """Black and white where no range is declared."""
+    if dtype.kind in "bf":
+        return 0, 1
+    return (0, 65535) if dtype.kind == "u" and dtype.itemsize == 2 else (0, 255)
+
+
+def _beyond(name: str, dtype: np.dtype, low: Any, high: Any, declared: ValueRange | None) -> str:
+    """Say which values of an image lie outside its range, and what to do."""
+    sign = "Negative values in data: " if low < 0 <= (declared or (0, 0))[0] else ""
+    if declared:
+        return (
+            f"{sign}{name} has values {low:.6g}..{high:.6g}, outside the declared "
+            f"value_range={_text(*declared)}; declare the values of black and white in all of X, "
+            "or clip them with np.clip"
+        )
+    if dtype.kind != "f":
+        return (
+            f"{sign}{name} has {dtype} values {low}..{high}, expected 0..255. Use uint16 for "
+            "16-bit scans (0..65535), floats in 0..1, or declare the values of black and white, "
+            f"such as value_range={_text(min(low, 0), _likely_white(high))}"
+        )
+    if sign:
+        return (
+            f"{sign}{name} has {low:.6g}; float images lie in 0..1. Undo centring or "
+            "standardisation and divide by the largest possible value, or declare the values of "
+            "black and white: value_range=(low, high)"
+        )
+    return (
+        f"{name} has values up to {high:.6g}, but float images lie in 0..1. Divide by 255 (8-bit) "
+        "or 65535 (16-bit), pass the integers themselves, or declare the values of black and "
+        "white: value_range=(low, high)"
+    )
+
+
+def _too_dark(name: str, dtype: np.dtype, high: Any, highest: int) -> str:
+    """Say that an image would be nearly black, and what to do."""
+    white = int(_range_of(dtype)[1])
+    eight_bit = "" if white == 65535 else ", or pass uint8,"
+    return (
+        f"{name} has {dtype} values up to {high}, less than a quarter of {white} (largest of all "
+        f"that were given: {highest}): it would be nearly black. Declare the values of black and "
+        f"white, such as value_range={_text(0, _likely_white(highest))}; where it is that dark, "
+        f"declare value_range=(0, {white}){eight_bit} or pass floats in 0..1"
+    )
+
+
+def _likely_white(highest: Any) -> int:
+    """Full scale of the bits that values need; of values that no scan has, the largest."""
+    if highest < 64:
+        return max(int(highest), 1)
+    return next((2**bits - 1 for bits in _BITS if highest < 2**bits), int(highest))
+
+
+def _text(low: float, high: float) -> str:
+    return f"({low:.10g}, {high:.10g})"
+
+
+def _canonical(pixels: NDArray, declared: ValueRange | None) -> NDArray:
+    """Bring pixels that were checked to the canonical form."""
     if pixels.ndim == 3 and (
         pixels.shape[2] == 1
         or (
@@ -369,35 +599,34 @@ def _canonical(pixels: NDArray, name: str, *, checked: bool = False) -> NDArray:
         )
     ):
         pixels = pixels[..., 0]
-    kind, itemsize = pixels.dtype.kind, pixels.dtype.itemsize
-    if kind == "b":
-        return pixels.astype(np.uint8) * np.uint8(255)
-    if kind == "u" and itemsize == 2:
-        return _scaled(pixels / 257.0, 0.0)
-    if kind in "iu":
+    low, high = declared or _range_of(pixels.dtype)
+    whole = pixels.dtype.kind != "f"
+    if whole and (low, high) == (0, 255):
         return np.ascontiguousarray(pixels, dtype=np.uint8)
-    return _scaled(pixels.astype(np.float64) * 255.0, 2.0 * float(np.finfo(pixels.dtype).eps))
-
-
-def _scaled(values: NDArray, tolerance: float) -> NDArray:
-    """Values on the 0..255 scale: as uint8 where all are whole within rounding, else as float32."""
-    whole = np.rint(values)
-    if whole.max() <= 255 and np.all(np.abs(values - whole) <= tolerance * whole):
-        return whole.astype(np.uint8)
+    values = (pixels.astype(np.float64) - low) * 255.0 / (high - low)
+    # Rounding errors: relative to the value, and to what was subtracted.
+    step = 0.0 if whole else float(np.finfo(pixels.dtype).eps)
+    whole_values = np.rint(values)
+    close = 2.0 * step * (np.abs(whole_values) + 255.0 * abs(low) / (high - low))
+    if (
+        whole_values.min() >= 0
+        and whole_values.max() <= 255
+        and np.all(np.abs(values - whole_values) <= close)
+    ):
+        return whole_values.astype(np.uint8)
     return values.astype(np.float32)
 
 
 def _pixels(picture: Image.Image) -> NDArray:
     """Pixels of an upright picture, with palettes looked up and transparency laid on black."""
-    if picture.mode.startswith("I"):
-        pixels = np.asarray(picture)
-        if pixels.dtype.itemsize > 2 and pixels.min() >= 0 and pixels.max() <= 65535:
-            pixels = pixels.astype(np.uint16)
-        return pixels
-    if picture.mode in ("L", "F") and "transparency" not in picture.info:
+    if picture.mode.startswith(("I", "F")) or (
+        picture.mode == "L" and "transparency" not in picture.info
+    ):
         return np.asarray(picture)
     if picture.mode == "1":
         return np.asarray(picture.convert("L"))
+    if picture.mode == "La":  # Pillow knows no way from it to RGBA
+        picture = picture.convert("LA")
     if picture.has_transparency_data:
         picture = picture.convert("RGBA")
         black = Image.new("RGBA", picture.size, (0, 0, 0, 255))

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from PIL import Image
 
-from hybridus.inputs.decoding import Decoded, decode, upright
+from hybridus.inputs.decoding import as_seen, decode
 from hybridus.inputs.images import Images
 from hybridus.inputs.lesion_pixels import Lesion, check_values, doubt_of, lesion_in
 from hybridus.inputs.resizing import Resize, resize_image
@@ -367,13 +367,7 @@ def _source(item: Any, name: str) -> str | NDArray:
 
 
 def _opened_mask(picture: Image.Image, name: str) -> NDArray[np.bool_]:
-    if getattr(picture, "n_frames", 1) > 1 and picture.format != "MPO":
-        raise ValueError(
-            f"{name} is an opened picture of {picture.n_frames} frames; pass picture.copy() of the "  # type: ignore[attr-defined]
-            "frame that you want"
-        )
-    lossy = picture.format in ("JPEG", "MPO")
-    mask, doubt = lesion_in(Decoded(upright(picture), lossy), name)
+    mask, doubt = lesion_in(as_seen(picture, name=name, kind="a mask"), name)
     _warn_of(doubt and f"{name} is {doubt}")
     return mask
 

@@ -19,7 +19,7 @@ from hybridus._environment import n_threads
 from hybridus.encoders.engine import open_engine
 from hybridus.encoders.frozen import FrozenEncoder
 from hybridus.inputs.augmentation import Augmentation, Transforms
-from hybridus.inputs.files import KnownFiles, stamp_file
+from hybridus.inputs.files import KnownFiles
 from hybridus.inputs.images import Images, content_key
 from hybridus.inputs.resizing import Resize, map_ahead, resize_image, widen
 from hybridus.store.activations import ACTIVATIONS, Key, Rows, most_bytes, scratch_array
@@ -245,7 +245,7 @@ def content_keys(
 
     if images.paths is None:
         return [content_key(image) for image in images]
-    stamps = [stamp_file(path) for path in images.paths]
+    stamps = images.stamps
     keys = dict(enumerate(_known_files.recall(stamps)))
     unknown = [i for i, key in keys.items() if key is None]
     read = list(map_ahead(read_key, unknown, n_threads=n_threads()))
@@ -313,7 +313,13 @@ def subset(images: Images, rows: Sequence[int] | NDArray[np.intp]) -> Images:
     """Give some of the images, in the order of `rows`."""
     places = [int(i) for i in rows]
     paths = None if images.paths is None else [images.paths[i] for i in places]
-    return Images(lambda i: images[places[i]], len(places), shape=images.shape, paths=paths)
+    return Images(
+        lambda i: images[places[i]],
+        len(places),
+        shape=images.shape,
+        paths=paths,
+        value_range=images.value_range,
+    )
 
 
 def stack_pixels(images: Sequence[NDArray]) -> NDArray:

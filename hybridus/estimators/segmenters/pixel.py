@@ -75,7 +75,7 @@ class PixelSegmenter(SegmenterMixin, BaseEstimator):
         Height and width at which pixels are classified.
     n_pixels : int, default=200
         Pixels of an image that are trained on.
-    image_shape, resize, threshold, postprocess, output_size
+    image_shape, value_range, resize, threshold, postprocess, output_size
         As those of `UNetSegmenter`; for ``threshold="auto"`` a part of the images is held out.
     validation_fraction : float, default=0.15
         Share of the images that ``threshold="auto"`` is chosen on.
@@ -117,6 +117,7 @@ class PixelSegmenter(SegmenterMixin, BaseEstimator):
         "mask_size": [Interval(Integral, 1, None, closed="left"), tuple, list],
         "n_pixels": [Interval(Integral, 2, None, closed="left")],
         "image_shape": [None, tuple, list],
+        "value_range": [None, tuple, list],
         "resize": [StrOptions({"stretch", "pad"})],
         "threshold": [Interval(Real, 0, 1, closed="both"), StrOptions({"auto"})],
         "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
@@ -140,6 +141,7 @@ class PixelSegmenter(SegmenterMixin, BaseEstimator):
         mask_size: int | tuple[int, int] = 128,
         n_pixels: int = 200,
         image_shape: tuple[int, ...] | None = None,
+        value_range: tuple[float, float] | None = None,
         resize: Resize = "stretch",
         threshold: float | Literal["auto"] = 0.5,
         validation_fraction: float = 0.15,
@@ -157,6 +159,7 @@ class PixelSegmenter(SegmenterMixin, BaseEstimator):
         self.mask_size = mask_size
         self.n_pixels = n_pixels
         self.image_shape = image_shape
+        self.value_range = value_range
         self.resize = resize
         self.threshold = threshold
         self.validation_fraction = validation_fraction

@@ -14,7 +14,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from hybridus._environment import n_threads
 from hybridus._sklearn import StrOptions, _check_sample_weight
-from hybridus.inputs.images import Images, validate_images
+from hybridus.inputs.images import Images, tag_images, validate_images
 from hybridus.inputs.masks import Masks, as_masks, check_pair, resize_mask, restore_mask
 from hybridus.inputs.resizing import Resize, map_ahead, resize_image
 from hybridus.inputs.sizes import resolve_size
@@ -88,11 +88,12 @@ CLEANING_CONSTRAINT = [Postprocessing, StrOptions({"clean"}), None]
 class SegmenterMixin:
     """Answers of a segmenter that gives probabilities at the size of its network.
 
-    A subclass has `_probability_maps`, the parameters ``image_shape``, ``output_size`` and
-    ``postprocess``, and the fitted `mask_size_`, `resize_` and `threshold_`.
+    A subclass has `_probability_maps`, the parameters ``image_shape``, ``value_range``,
+    ``output_size`` and ``postprocess``, and the fitted `mask_size_`, `resize_` and `threshold_`.
     """
 
     image_shape: tuple[int, ...] | None
+    value_range: tuple[float, float] | None
     output_size: Literal["input", "network"]
     postprocess: Cleaning
     mask_size_: tuple[int, int]
@@ -167,8 +168,7 @@ class SegmenterMixin:
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()  # type: ignore[misc]
         tags.estimator_type = "segmenter"
-        tags.input_tags.positive_only = True
-        tags.input_tags.three_d_array = True
+        tag_images(self, tags)
         tags.target_tags.required = True
         return tags
 

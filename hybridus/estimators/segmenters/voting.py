@@ -33,9 +33,9 @@ class VotingSegmenter(SegmenterMixin, _BaseComposition):
     ----------
     estimators : list of (str, segmenter)
         Names and segmenters of this package, which are cloned; give each a `random_state` of its
-        own, since equal networks are no better than one. All must have the same `resize` and
-        `image_shape`; their own `threshold` counts with ``threshold="auto"`` alone, their
-        `postprocess` and `output_size` not at all.
+        own, since equal networks are no better than one. All must have the same `resize`,
+        `image_shape` and `value_range`; their own `threshold` counts with ``threshold="auto"``
+        alone, their `postprocess` and `output_size` not at all.
     weights : array-like of shape (n_estimators,), default=None
         How much each counts in the mean; None counts all alike.
     threshold : float or "auto", default="auto"
@@ -116,6 +116,11 @@ class VotingSegmenter(SegmenterMixin, _BaseComposition):
     def image_shape(self) -> tuple[int, ...] | None:  # type: ignore[override]
         """Shape of images that are given as flattened rows."""
         return self.estimators[0][1].image_shape
+
+    @property
+    def value_range(self) -> tuple[float, float] | None:  # type: ignore[override]
+        """The values of black and white in the images."""
+        return self.estimators[0][1].value_range if self.estimators else None
 
     @all_or_nothing
     @_fit_context(prefer_skip_nested_validation=False)
@@ -205,7 +210,7 @@ class VotingSegmenter(SegmenterMixin, _BaseComposition):
                 )
         self._validate_names(self._names())
         for name, segmenter in self.estimators:
-            for parameter in ("resize", "image_shape"):
+            for parameter in ("resize", "image_shape", "value_range"):
                 given = getattr(segmenter, parameter, None)
                 first = getattr(self.estimators[0][1], parameter, None)
                 if given != first:
