@@ -64,6 +64,17 @@ def no_weights(monkeypatch, tmp_path):
     return tmp_path / "keras home"
 
 
+@pytest.fixture(scope="module")
+def enough_networks():
+    """Keep more compiled networks than users need: tests that train come back to many."""
+    from hybridus.training import loop
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loop, "_MOST_IDLE", 24)
+        yield
+    del loop._idle[: -loop._MOST_IDLE]
+
+
 @pytest.fixture
 def images_encoded(monkeypatch):
     """Numbers of images that go through a frozen network, from an empty store on."""

@@ -43,6 +43,8 @@ from hybridus.exceptions import DivergedError
 from hybridus.store.activations import ACTIVATIONS
 from hybridus.training import loop as training
 
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("enough_networks")]
+
 SMALL = {"encoder": "mobilenet_v2_0.35", "weights": "bundled", "image_size": 32}
 
 
@@ -543,7 +545,8 @@ class TestPool:
         assert len(built) == 1
         assert len(training._idle) == 1
 
-    def test_few_networks_are_kept(self, images, y, built):
+    def test_few_networks_are_kept(self, images, y, built, monkeypatch):
+        monkeypatch.setattr(training, "_MOST_IDLE", 4)
         for width in range(4, 9):
             frozen(hidden_layer_sizes=(width,), max_epochs=1).fit(images, y)
         assert len(built) == 5
@@ -1188,18 +1191,17 @@ for use in (lambda: net.predict(X), lambda: net.fit(X, y)):
 
 
 class TestEcosystem:
-    @pytest.mark.slow
     def test_a_search_over_layers_and_rates_in_two_workers(self, images, y):
         search = GridSearchCV(
-            classifier(max_epochs=2),
-            {"trainable": ["none", "last:2", "all"], "learning_rate": [0.003, 0.03]},
-            cv=3,
+            classifier(max_epochs=4),
+            {"trainable": ["none", "all"], "learning_rate": [0.003, 0.03]},
+            cv=2,
             n_jobs=2,
             error_score="raise",
         ).fit(images, y)
-        assert len(search.cv_results_["params"]) == 6
+        assert len(search.cv_results_["params"]) == 4
         assert search.score(images, y) > 0.5
-        here = GridSearchCV(search.estimator, search.param_grid, cv=3).fit(images, y)
+        here = GridSearchCV(search.estimator, search.param_grid, cv=2).fit(images, y)
         np.testing.assert_array_equal(
             here.cv_results_["mean_test_score"], search.cv_results_["mean_test_score"]
         )

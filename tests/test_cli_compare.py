@@ -26,6 +26,8 @@ from hybridus.metrics import dice
 from hybridus.presets import Preset
 from hybridus.report import SegmentationDisplay
 
+pytestmark = pytest.mark.slow
+
 CLASSES = ("normal", "malignant", "benign")
 draw_masks = results.draw_masks
 TASKS = {"classify": "classification", "segment": "segmentation"}

@@ -8,6 +8,8 @@ from tiny_networks import TINY
 
 from hybridus import DeepFeatureExtractor, FineTunedClassifier, make_hybrid_classifier
 
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("enough_networks")]
+
 # The checks send flattened rows of small numbers, which are images where this is declared.
 VALUE_RANGE = (0, 20)
 # An encoder small enough for hundreds of fits.

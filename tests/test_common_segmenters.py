@@ -20,6 +20,8 @@ from hybridus.estimators.segmenters import (
     VotingSegmenter,
 )
 
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("enough_networks")]
+
 # Networks small enough for hundreds of fits; without batch normalisation they compile faster.
 # The checks send flattened rows of small numbers, which are images where this is declared.
 VALUE_RANGE = (0, 20)

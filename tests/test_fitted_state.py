@@ -27,6 +27,8 @@ from hybridus import (
 from hybridus.inputs import images as images_module
 from hybridus.training.loop import DivergedError, TrainableNetwork
 
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("enough_networks")]
+
 ONCE = {"max_epochs": 1, "augmentation": None, "random_state": 0}
 DECODER = {"decoder_filters": (2,), "decoder_stride": 2, "mask_size": 8, "batch_norm": False}
 UNET = UNetSegmenter(

@@ -10,6 +10,8 @@ from sklearn.neural_network import MLPClassifier
 from hybridus import compare
 from hybridus.training.interrupts import interrupts_end_work
 
+pytestmark = pytest.mark.slow
+
 X = np.random.default_rng(0).normal(size=(24, 3))
 y = np.arange(24) % 2
 

@@ -45,24 +45,16 @@ def test_public_names_exist_and_are_documented():
         hybridus.nothing  # noqa: B018
 
 
-def test_keras_starts_quietly_and_leaves_the_random_state_alone():
+def test_keras_starts_quietly_within_joblibs_limits_and_leaves_the_random_state_alone():
     code = (
-        "import random; random.seed(1); a = random.getstate(); "
+        "import os, random; random.seed(1); a = random.getstate(); "
+        "os.environ['OMP_NUM_THREADS'] = '1'; os.environ.pop('TF_NUM_INTRAOP_THREADS', None); "
         "from hybridus._keras import keras; assert random.getstate() == a; "
-        "assert keras.config.backend() == 'tensorflow'"
-    )
-    done = run(code)
-    assert (done.stdout, done.stderr) == ("", "")
-
-
-def test_limits_that_joblib_sets_reach_tensorflow():
-    code = (
-        "import os; os.environ['OMP_NUM_THREADS'] = '1'; "
-        "os.environ.pop('TF_NUM_INTRAOP_THREADS', None); "
-        "from hybridus import _keras; "
+        "assert keras.config.backend() == 'tensorflow'; "
         "print(os.environ['TF_NUM_INTRAOP_THREADS'])"
     )
-    assert run(code).stdout == "1\n"
+    done = run(code)
+    assert (done.stdout, done.stderr) == ("1\n", "")
 
 
 def test_workers_share_the_cores():

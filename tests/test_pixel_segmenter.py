@@ -28,6 +28,8 @@ from hybridus.estimators.segmenters import PixelSegmenter, Postprocessing, pixel
 from hybridus.inputs.resizing import resize_image
 from hybridus.metrics import dice, dice_scorer, iou_scorer
 
+pytestmark = pytest.mark.slow
+
 ON_HALVED = {
     "encoder": HALVED,
     "weights": "random",

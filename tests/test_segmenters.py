@@ -37,9 +37,10 @@ from hybridus.estimators.segmenters.prediction import best_threshold
 from hybridus.estimators.trained import NetworkEstimator
 from hybridus.inputs.resizing import resize_image
 from hybridus.metrics import dice, dice_scorer, iou, iou_scorer
-from hybridus.training import loop as training
 from hybridus.training.loop import TrainableNetwork
 from hybridus.training.losses import LOSSES, make_loss
+
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("enough_networks")]
 
 # Quick to train, and answers as the network gives them.
 REPORTED = {
@@ -110,15 +111,6 @@ def same_variables(first, second):
     assert list(first.variables_) == list(second.variables_)
     for path, values in first.variables_.items():
         np.testing.assert_array_equal(values, second.variables_[path], err_msg=path)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def enough_networks():
-    """Keep more compiled networks than users need: these tests come back to many."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(training, "_MOST_IDLE", 24)
-        yield
-    del training._idle[: -training._MOST_IDLE]
 
 
 @pytest.fixture(scope="module")

@@ -23,6 +23,8 @@ from hybridus.inputs.images import as_images
 from hybridus.training.batches import PixelBatches
 from hybridus.training.loop import TrainableNetwork
 
+pytestmark = pytest.mark.slow
+
 PIXELS = PixelSegmenter(LogisticRegression(), "basic", mask_size=16, sigma_max=2, random_state=0)
 UNET = UNetSegmenter(
     1,

@@ -21,6 +21,8 @@ from hybridus.training.loop import (
 )
 from hybridus.training.networks.classifier import classification_metrics
 
+pytestmark = pytest.mark.slow
+
 PLAN = Plan(
     learning_rate=0.01,
     lr_schedule=None,

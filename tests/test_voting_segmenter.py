@@ -24,6 +24,8 @@ from hybridus.estimators.segmenters import (
 from hybridus.estimators.trained import NetworkEstimator
 from hybridus.metrics import dice, dice_scorer
 
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("enough_networks")]
+
 PLAIN = {"threshold": 0.5, "postprocess": None}  # answers are the mean and nothing else
 
 
