@@ -603,17 +603,22 @@ def _canonical(pixels: NDArray, declared: ValueRange | None) -> NDArray:
     whole = pixels.dtype.kind != "f"
     if whole and (low, high) == (0, 255):
         return np.ascontiguousarray(pixels, dtype=np.uint8)
-    values = (pixels.astype(np.float64) - low) * 255.0 / (high - low)
-    # Rounding errors: relative to the value, and to what was subtracted.
-    step = 0.0 if whole else float(np.finfo(pixels.dtype).eps)
-    whole_values = np.rint(values)
-    close = 2.0 * step * (np.abs(whole_values) + 255.0 * abs(low) / (high - low))
-    if (
-        whole_values.min() >= 0
-        and whole_values.max() <= 255
-        and np.all(np.abs(values - whole_values) <= close)
-    ):
-        return whole_values.astype(np.uint8)
+    values = pixels.astype(np.float64)
+    if low:
+        values -= low
+    values *= 255.0
+    if high - low != 1:
+        values /= high - low
+    rounded = np.rint(values)
+    # Rounding errors of floats: relative to the value, and to what was subtracted.
+    step = 0.0 if whole else 2.0 * float(np.finfo(pixels.dtype).eps)
+    close = step * rounded
+    if low:
+        close += step * 255.0 * abs(low) / (high - low)
+    off = values - rounded
+    np.abs(off, out=off)
+    if rounded.min() >= 0 and rounded.max() <= 255 and np.all(off <= close):
+        return rounded.astype(np.uint8)
     return values.astype(np.float32)
 
 
