@@ -58,7 +58,7 @@ def _check_range(part: NDArray, dtype: np.dtype) -> None:
     if dtype != np.float16:
         return
     most = max(float(np.max(part)), -float(np.min(part)))
-    if most > np.finfo(np.float16).max:
+    if most > float(np.finfo(np.float16).max):  # NumPy would compare in float16
         raise ValueError(
             f"the encoder gives values up to {most:.3g}, more than float16 holds (65504): take "
             "activation_dtype='float32' where there is that parameter, or other layers"
