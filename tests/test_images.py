@@ -60,8 +60,8 @@ class TestScales:
         np.testing.assert_array_equal(image, as_images(stack.astype(np.float64))[1])
 
     def test_floats_that_overshoot_a_little_are_not_clipped(self):
-        stack = np.full((1, 2, 2), 1.01)
-        stack[0, 0, 0] = -0.01
+        stack = np.full((1, 2, 2), 1.05)
+        stack[0, 0, 0] = -0.05
         np.testing.assert_allclose(as_images(stack)[0], stack[0] * 255.0)
 
     @given(hnp.arrays(np.uint16, (1, 4, 5)), st.sampled_from([4095, 65535]))

@@ -39,8 +39,8 @@ class TestScales:
         [
             (load_digits().images[:5], r"images\[0\] has values up to 15, but float images lie in"),
             (np.full((1, 4, 4), 18.0), r"up to 18, but float images .*value_range=\(low, high\)"),
-            (np.full((1, 4, 4), 1.02), r"up to 1.02, but float images lie in 0..1. Divide by 255"),
-            (np.full((1, 4, 4), -0.02), "Negative values in data: .* has -0.02; .* value_range="),
+            (np.full((1, 4, 4), 1.06), r"up to 1.06, but float images lie in 0..1. Divide by 255"),
+            (np.full((1, 4, 4), -0.06), "Negative values in data: .* has -0.06; .* value_range="),
             (up_to(255, np.uint16), r"uint16 values up to .*nearly black.*value_range=\(0, 255\)"),
             (up_to(1023, np.uint16), r"nearly black.*such as value_range=\(0, 1023\)"),
             (up_to(4095, np.uint16), r"nearly black.*\(0, 4095\); .*that dark.*\(0, 65535\)"),

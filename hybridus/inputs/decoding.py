@@ -109,7 +109,9 @@ def _opened(path: str, name: str, kind: str) -> Iterator[tuple[ImageFile.ImageFi
             with open(path, "rb") as handle, Image.open(handle) as file:
                 yield file, handle
         except UnidentifiedImageError:
-            raise ValueError("its bytes are those of no picture that Pillow knows") from None
+            raise _Refused(
+                f"cannot be decoded as {kind}: its bytes are those of no picture that Pillow knows"
+            ) from None
 
 
 @contextmanager

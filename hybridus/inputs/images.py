@@ -22,7 +22,7 @@ from hybridus.inputs.files import FileStamp, stamp_file
 # so the values must: an image whose largest value lies below this share of full scale is refused.
 _SHOWN = 1 / 4
 # Interpolation may overshoot 0..1 a little, by this share.
-_OVERSHOOT = 0.01
+_OVERSHOOT = 0.05
 # Counts up when the pixels of some file are read otherwise than before, so that nothing that was
 # learned from the old ones is found again.
 _READING = 2
@@ -129,7 +129,7 @@ def as_images(
     ------
     ValueError
         Where X has none of these forms, or shapes are not those of images; where values are not
-        finite or lie outside their range (floats may overshoot it by 1 %); where no `value_range`
+        finite or lie outside their range (floats may overshoot it by 5 %); where no `value_range`
         is declared and the largest value of an image of integers, of more than 8 bits, lies below
         a quarter of full scale, but not at zero: 8 to 14 bits in uint16 would become a black
         picture; where a file cannot be read. The message names the index or the path.
