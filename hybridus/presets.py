@@ -98,20 +98,20 @@ class Preset:
         cache: bool = True,
         grouped: bool = False,
         random_state: Any = None,
+        value_range: tuple[float, float] | None = None,
     ) -> BaseEstimator:
         """Make the estimator; see `make_preset` for the parameters."""
         settings = dict(self.parameters)
         if self.members:
-            given: dict[str, Any] = {"weights": weights, "image_size": image_size}
-            settings["estimators"] = [
-                (one.name, one.build(random_state=random_state, cache=cache, **given))
-                for one in self.members
-            ]
+            given: dict[str, Any] = {"weights": weights, "image_size": image_size, "cache": cache}
+            given |= {"random_state": random_state, "value_range": value_range}
+            settings["estimators"] = [(one.name, one.build(**given)) for one in self.members]
         else:
             settings["random_state"] = random_state
             settings |= {"weights": weights} if self.encoders else {}
             settings |= {"cache": cache} if self.keeps_rows else {}
             settings |= {self._sized_by: image_size} if image_size is not None else {}
+            settings |= {"value_range": value_range} if value_range is not None else {}
         if settings.get("postprocess"):
             from hybridus.estimators.segmenters import Postprocessing
 
@@ -160,6 +160,7 @@ def make_preset(
     cache: bool = True,
     grouped: bool = False,
     random_state: Any = None,
+    value_range: tuple[float, float] | None = None,
 ) -> BaseEstimator:
     """Make the model that a preset stands for, not fitted.
 
@@ -177,6 +178,9 @@ def make_preset(
         Whether `fit` will get groups, which the inner folds of a search then keep whole.
     random_state : int or None, default=None
         Seed of folds, heads and training.
+    value_range : (float, float), default=None
+        The values of black and white in the images, such as (0, 4095) for 12 bits; None is that of
+        their type, as `hybridus.inputs.images.as_images` says.
 
     Returns
     -------
@@ -199,6 +203,7 @@ def make_preset(
         cache=cache,
         grouped=grouped,
         random_state=random_state,
+        value_range=value_range,
     )
 
 

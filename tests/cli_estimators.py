@@ -15,7 +15,14 @@ class Recorder(BaseEstimator):
     fits: list = []  # noqa: RUF012  of all instances, since they are cloned
 
     def __init__(
-        self, kind="", image_size=64, fails=None, error=ValueError, level=100, random_state=None
+        self,
+        kind="",
+        image_size=64,
+        fails=None,
+        error=ValueError,
+        level=100,
+        random_state=None,
+        value_range=None,
     ):
         self.kind = kind
         self.image_size = image_size
@@ -23,6 +30,10 @@ class Recorder(BaseEstimator):
         self.fails = fails
         self.error = error
         self.random_state = random_state
+        self.value_range = value_range
+
+    def seen(self, X):
+        return as_images(X, value_range=self.value_range)
 
     def fit(self, X, y, groups=None):
         self.fits.append((self.kind, len(X), None if groups is None else list(groups)))
@@ -35,13 +46,13 @@ class BrightClassifier(ClassifierMixin, Recorder):
     """SVM on the mean and spread of each image."""
 
     def learn(self, X, y):
-        self.inner_ = SVC(C=10, random_state=self.random_state).fit(brightness(X), y)
+        self.inner_ = SVC(C=10, random_state=self.random_state).fit(brightness(self.seen(X)), y)
         self.classes_ = self.inner_.classes_
         self.best_epoch_, self.n_iter_, self.validation_fraction = 7, 17, 0.15
         return self
 
     def predict(self, X):
-        return self.inner_.predict(brightness(X))
+        return self.inner_.predict(brightness(self.seen(X)))
 
     def predict_proba(self, X):
         return np.eye(len(self.classes_))[np.searchsorted(self.classes_, self.predict(X))]
@@ -61,7 +72,7 @@ class BrightSegmenter(Recorder):
 
     def predict(self, X):
         found = np.empty(len(X), dtype=object)
-        found[:] = [(image > self.level).astype(np.uint8)[..., None] for image in as_images(X)]
+        found[:] = [(image > self.level).astype(np.uint8)[..., None] for image in self.seen(X)]
         return found
 
 

@@ -147,7 +147,16 @@ print(usage.output)
     plain = " ".join(usage.replace("│", " ").split())
     for option in ("task", "models", "folds", "repeats", "curation", "groups", "protocol"):
         assert f"--{option}" in plain
-    for option in ("weights", "image-size", "n-jobs", "seed", "no-cache", "lesions-only", "out"):
+    for option in (
+        "value-range",
+        "weights",
+        "image-size",
+        "n-jobs",
+        "seed",
+        "no-cache",
+        "lesions-only",
+        "out",
+    ):
         assert f"--{option}" in plain
     for name in presets.PRESETS:
         assert name in plain
@@ -177,6 +186,7 @@ def test_models_compared_without_a_name_are_those_of_the_task_and_the_data(light
         (("nowhere",), "nowhere"),
         (("--curation", "curation.csv"), "give their folder DATA"),
         (("--groups", "none"), "give their folder DATA"),
+        (("--value-range", "0,4095"), "give their folder DATA"),
         (("--lesions-only",), "are for --task segment"),
         (("--models", "unet", "--protocol", "leaky"), "--protocol leaky: for --task classify"),
         (("--models", "unet,dncnn", "--weights", "bundled"), "bundled: no encoder in unet, dncnn"),

@@ -10,6 +10,7 @@ from hybridus.estimators.segmenters import Postprocessing
 from hybridus.presets import PRESETS, get_preset, list_presets, make_preset
 
 GIVEN = {"weights": "random", "image_size": 96, "cache": False, "random_state": 7}
+GIVEN |= {"value_range": (0, 4095)}
 
 
 def given_to(model):
@@ -30,6 +31,7 @@ def test_every_preset_makes_a_model_of_its_task_that_takes_the_options(name):
     assert is_classifier(model) is (preset.task == "classify")
     known = given_to(clone(model))
     assert known["random_state"] <= {"7"}
+    assert known["value_range"] == {"(0, 4095)"}
     assert known["weights"] <= {"random"} or not preset.encoders
     assert known["cache"] == ({"False"} if preset.keeps_rows else set())
     if name == "pixel-ann-basic":  # without an encoder, pixels are seen at the size of the mask

@@ -52,6 +52,7 @@ class Settings:
     seed: int
     weights: str
     image_size: int | None
+    value_range: tuple[float, float] | None
     cache: bool
     n_jobs: int
     leaky: bool
@@ -147,6 +148,15 @@ def compare(
             f"{PHANTOM_INPUT}",
         ),
     ] = None,
+    value_range: Annotated[
+        str | None,
+        typer.Option(
+            metavar="LOW,HIGH",
+            help="Values of black and white in the images, such as 0,4095 for scans of 12 bits in "
+            "16-bit files.",
+            show_default="those of each file's type",
+        ),
+    ] = None,
     n_jobs: Annotated[
         int,
         typer.Option(
@@ -188,10 +198,12 @@ def compare(
             raise ValueError(
                 f"--n-jobs {n_jobs}: expected 1 or more processes, or -1 for all cores"
             )
-        if offline and (curation or groups or masks):
+        if offline and (curation or groups or masks or value_range is not None):
             raise ValueError(
-                "--curation, --groups and --masks describe real images: give their folder DATA"
+                "--curation, --groups, --value-range and --masks describe real images: give their "
+                "folder DATA"
             )
+        declared = None if value_range is None else read_range(value_range)
         if masks is not None and (curation is not None or at is Task.classify):
             raise ValueError(
                 "--masks are for --task segment and other images than BUSI, whose masks lie beside "
@@ -205,6 +217,7 @@ def compare(
         seed=seed,
         weights=weights or ("bundled" if offline else "imagenet"),
         image_size=image_size or (PHANTOM_INPUT if offline and at is Task.classify else None),
+        value_range=declared,
         cache=cache,
         n_jobs=n_jobs,
         leaky=protocol is Protocol.leaky,
@@ -290,6 +303,25 @@ def choose(
     return at, presets
 
 
+def read_range(text: str) -> tuple[float, float] | None:
+    """Read the values of black and white, given as ``LOW,HIGH``.
+
+    Raises
+    ------
+    ValueError
+        Unless they are two finite numbers, the lower one first.
+    """
+    from hybridus.inputs.images import check_value_range
+
+    try:
+        return check_value_range([float(value) for value in text.split(",")])
+    except ValueError:
+        raise ValueError(
+            f"--value-range {text}: expected LOW,HIGH, the values of black and white, such as "
+            "0,4095 for 12 bits"
+        ) from None
+
+
 def _refuse_idle_options(
     task: Task,
     presets: list[Preset],
@@ -318,7 +350,15 @@ def _compare(scans: Data, settings: Settings) -> None:
 
     segments = settings.task is Task.segment
     target = scans.masks if segments else scans.target
-    models = {preset.name: _build(preset, settings, scans) for preset in settings.presets}
+    models = {
+        preset.name: _build(
+            preset,
+            settings,
+            grouped=scans.groups is not None,
+            value_range=settings.value_range,
+        )
+        for preset in settings.presets
+    }
     with user_errors():
         plan = plan_comparison(
             models,
@@ -335,7 +375,7 @@ def _compare(scans: Data, settings: Settings) -> None:
         for name, model in models.items():
             with told_warnings(f"{name}: "):
                 preflight(model, scans.images)
-        digest = results.digest_of(scans, with_masks=segments)
+        digest = results.digest_of(scans, settings.value_range, with_masks=segments)
         results.make_folder(settings.out)
 
     with results.keeping(settings) as keep:
@@ -361,14 +401,21 @@ def _compare(scans: Data, settings: Settings) -> None:
     results.tell_files(files | {"model": model_file})
 
 
-def _build(preset: Preset, settings: Settings, scans: Data | None) -> Any:
-    """Make the model of a preset; without scans, one that knows nothing of groups."""
+def _build(
+    preset: Preset,
+    settings: Settings,
+    *,
+    grouped: bool = False,
+    value_range: tuple[float, float] | None = None,
+) -> Any:
+    """Make the model of a preset; by default one that knows nothing of groups, for 8 bits."""
     return preset.build(
         weights=settings.weights,
         image_size=settings.image_size,
         cache=settings.cache,
-        grouped=scans is not None and scans.groups is not None,
+        grouped=grouped,
         random_state=settings.seed,
+        value_range=value_range,
     )
 
 
@@ -383,17 +430,19 @@ def _leaky_results(scans: Data, settings: Settings) -> Iterator[FoldResult]:
     """Score the models on copies that were augmented before they were split, each at its size."""
     import numpy as np
 
+    from hybridus.inputs.images import as_images
     from hybridus.protocol.compare import plan_comparison
     from hybridus.protocol.leaky import N_COPIES, augmented_copies, leaky_folds
 
     folds = leaky_folds(scans.target, n_repeats=settings.repeats, random_state=settings.seed)
+    images = as_images(scans.images, value_range=settings.value_range)
     by_size: dict[tuple[int, int], list[Preset]] = {}
     for preset in settings.presets:
         by_size.setdefault(preset.input_size(settings.image_size), []).append(preset)
     for size, presets in by_size.items():
         plan = plan_comparison(
-            {preset.name: _build(preset, settings, None) for preset in presets},
-            augmented_copies(scans.images, image_size=size),
+            {preset.name: _build(preset, settings) for preset in presets},
+            augmented_copies(images, image_size=size),
             np.repeat(scans.target, N_COPIES),
             groups="independent",
             folds=folds,

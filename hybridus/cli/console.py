@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import warnings
 from collections.abc import Iterator
@@ -64,5 +65,7 @@ def user_errors() -> Iterator[None]:
     try:
         yield
     except (ValueError, OSError) as error:
-        NOTES.print(f"[bold red]error:[/] [red]{escape(str(error))}[/]", soft_wrap=True)
+        # What the library calls value_range=(0, 4095) is an option here.
+        said = re.sub(r"value_range=\((\S+), (\S+)\)", r"--value-range \1,\2", str(error))
+        NOTES.print(f"[bold red]error:[/] [red]{escape(said)}[/]", soft_wrap=True)
         raise typer.Exit(2) from error

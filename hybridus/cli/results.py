@@ -44,14 +44,19 @@ def make_folder(out: Path) -> None:
         raise PermissionError(f"--out {out}: cannot be written to; give another folder")
 
 
-def digest_of(dataset: Data, *, with_masks: bool) -> str:
-    """Digest of images and labels, and of masks; files that cannot be decoded are told now."""
+def digest_of(
+    dataset: Data, value_range: tuple[float, float] | None = None, *, with_masks: bool
+) -> str:
+    """Digest of images, as they are read, and labels, and of masks.
+
+    Files that cannot be decoded, or whose values lie on another scale, are told now.
+    """
     from hybridus._environment import n_threads
     from hybridus.inputs.images import as_images, content_key
     from hybridus.inputs.masks import as_masks
     from hybridus.inputs.resizing import map_ahead
 
-    images = as_images(dataset.images)
+    images = as_images(dataset.images, value_range=value_range)
     digest = hashlib.blake2b(dataset.target.astype("<i8").tobytes(), digest_size=16)
     for key in map_ahead(
         lambda index: content_key(images[index]), range(len(images)), n_threads=n_threads()
@@ -184,6 +189,7 @@ def draw_masks(result: FoldResult, dataset: Data, settings: Settings) -> None:
     from matplotlib.figure import Figure
 
     from hybridus.inputs.files import replacing
+    from hybridus.inputs.images import as_images
     from hybridus.report import SegmentationDisplay
 
     figure = Figure(figsize=(8.6, 6.4))  # without pyplot: no window is ever opened
@@ -192,7 +198,7 @@ def draw_masks(result: FoldResult, dataset: Data, settings: Settings) -> None:
         fontsize="medium",
     )
     SegmentationDisplay.from_predictions(
-        dataset.images[result.test],
+        as_images(dataset.images[result.test], value_range=settings.value_range),
         None if dataset.masks is None else dataset.masks[result.test],
         result.predictions,
         y=dataset.target[result.test],

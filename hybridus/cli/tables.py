@@ -82,6 +82,9 @@ def tell_models(settings: Settings) -> None:
     judged = f"; masks are judged at {MASK_SIZE} x {MASK_SIZE}" * (settings.task == "segment")
     sizes = {preset.input_size(settings.image_size) for preset in presets}
     tell(f"input    {' or '.join(f'{h} x {w}' for h, w in sorted(sizes))} pixels{judged}")
+    if settings.value_range is not None:
+        low, high = settings.value_range
+        tell(f"values   {low:.10g} is black and {high:.10g} white")
 
 
 def trains(preset: Preset) -> bool:
