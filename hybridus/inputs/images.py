@@ -140,9 +140,9 @@ def as_images(
     >>> images = as_images(np.zeros((5, 48, 64, 3), dtype="uint8"))
     >>> len(images), images.shape, images[0].shape  # equal channels are grey
     (5, (48, 64, 3), (48, 64))
-    >>> twelve_bits = np.array([[[0, 1365, 4095]]], dtype="uint16")
+    >>> twelve_bits = np.array([[[0, 1365, 2730, 4095]]], dtype="uint16")
     >>> as_images(twelve_bits, value_range=(0, 4095))[0].tolist()
-    [[0, 85, 255]]
+    [[0, 85, 170, 255]]
     """
     if isinstance(X, Images):
         return X
@@ -179,6 +179,50 @@ def validate_images(
         if images.n_features is not None:
             estimator.n_features_in_ = images.n_features
     return images
+
+
+def images_as_seen_by(estimator: Any, X: Any) -> Images:
+    """Read images as an estimator does, by its ``image_shape`` and ``value_range``.
+
+    Parameters
+    ----------
+    estimator : estimator
+        Of a search, the one that it fits counts, of a pipeline the first step; without either
+        parameter images are read as `as_images` reads them.
+    X : images
+
+    Returns
+    -------
+    Images
+
+    Raises
+    ------
+    ValueError
+        See `as_images`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn.pipeline import make_pipeline
+    >>> from hybridus import SpeckleFilter, UNetSegmenter
+    >>> from hybridus.inputs.images import images_as_seen_by
+    >>> model = make_pipeline(SpeckleFilter(value_range=(0, 4095)), UNetSegmenter())
+    >>> images_as_seen_by(model, np.full((1, 8, 8), 1365, "uint16"))[0].max().item()
+    85
+    """
+    while True:
+        if getattr(estimator, "steps", None):
+            kept = [step for _, step in estimator.steps if step not in (None, "passthrough")]
+            estimator = kept[0] if kept else None
+        elif hasattr(estimator, "value_range") or not hasattr(estimator, "estimator"):
+            break
+        else:
+            estimator = getattr(estimator, "best_estimator_", estimator.estimator)
+    return as_images(
+        X,
+        image_shape=getattr(estimator, "image_shape", None),
+        value_range=getattr(estimator, "value_range", None),
+    )
 
 
 def tag_images(estimator: Any, tags: Any) -> None:

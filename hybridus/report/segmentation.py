@@ -10,7 +10,7 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from sklearn.utils.validation import check_is_fitted
 
-from hybridus.inputs.images import as_images
+from hybridus.inputs.images import as_images, images_as_seen_by
 from hybridus.inputs.masks import Masks, as_masks, resize_mask
 from hybridus.metrics import dice
 from hybridus.report.looks import BLUE, DARK, SKY_BLUE, VERMILION, YELLOW, make_plain
@@ -128,7 +128,8 @@ class SegmentationDisplay:
         estimator : fitted estimator
             Whose `predict` answers with masks; of the size of the images, if it pads them.
         images
-            Images in the form that the estimator and `as_images` take.
+            Images in the form that the estimator takes; they are shown as it sees them, by its
+            ``value_range`` and ``image_shape``.
         masks
             True masks; see `from_predictions`.
         y, target_names, n_images, figure
@@ -145,7 +146,7 @@ class SegmentationDisplay:
         """
         check_is_fitted(estimator)
         return cls.from_predictions(
-            images,
+            images_as_seen_by(estimator, images),
             masks,
             estimator.predict(images),
             y=y,
@@ -171,7 +172,8 @@ class SegmentationDisplay:
         Parameters
         ----------
         images : n images in any form that `hybridus.inputs.images.as_images` takes
-            Only those shown are read.
+            Only those shown are read. `as_images` itself takes ``value_range`` and
+            ``image_shape``, where there are any.
         masks_true, masks_pred : n masks in any form that `hybridus.inputs.masks.as_masks` takes
             Sizes may differ from those of the images.
         y : array-like of shape (n,), optional
