@@ -85,9 +85,17 @@ class EncoderSpec:
         Raises
         ------
         ValueError
-            Where the builder returns anything else.
+            Where the builder refuses the size or its options, or returns anything else.
         """
-        network = self.function()(input_shape=(*image_size, 3), **self.options)
+        build = self.function()
+        try:
+            network = build(input_shape=(*image_size, 3), **self.options)
+        except ValueError as error:
+            raise ValueError(
+                f"encoder {self.name!r} cannot be built for image_size={image_size}: "
+                f"{str(error).rstrip('.')}. Give an image_size that its builder takes, such as "
+                f"its default {self.image_size}, or register it with other options"
+            ) from error
         from hybridus._keras import keras
 
         if not isinstance(network, keras.Model) or len(getattr(network, "inputs", None) or ()) != 1:
