@@ -4,6 +4,7 @@ Knows what may be wrong with a file, and that a picture stands upright, is a sin
 black at zero.
 """
 
+import math
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -56,8 +57,8 @@ def decode(path: str | os.PathLike, *, name: str, kind: str = "an image") -> Dec
     Raises
     ------
     ValueError
-        Where the file is absent, a folder, cannot be read or decoded, or holds several frames; the
-        message begins with `name` and the path.
+        Where the file is absent, a folder, cannot be read or decoded, holds several frames or more
+        than ``PIL.Image.MAX_IMAGE_PIXELS`` pixels; the message begins with `name` and the path.
     """
     with _opened(os.fspath(path), name, kind) as (file, handle):
         return Decoded(_as_seen(file), _is_lossy(file, handle))
@@ -81,8 +82,8 @@ def decoded_size(path: str | os.PathLike, *, name: str, kind: str = "an image") 
     Raises
     ------
     ValueError
-        Where the file is absent, a folder or no picture; the message begins with `name` and the
-        path.
+        Where the file is absent, a folder, no picture or one of too many pixels; the message begins
+        with `name` and the path.
     """
     with _opened(os.fspath(path), name, kind) as (file, handle):
         width, height = file.size
@@ -107,11 +108,24 @@ def _opened(path: str, name: str, kind: str) -> Iterator[tuple[ImageFile.ImageFi
     with _named(f"{name}: {path!r}", kind):
         try:
             with open(path, "rb") as handle, Image.open(handle) as file:
+                # Up to the double Pillow only warns, and names no file.
+                if math.prod(file.size) > (Image.MAX_IMAGE_PIXELS or math.inf):
+                    raise _too_many_pixels()
                 yield file, handle
+        except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+            raise _too_many_pixels() from None
         except UnidentifiedImageError:
             raise _Refused(
                 f"cannot be decoded as {kind}: its bytes are those of no picture that Pillow knows"
             ) from None
+
+
+def _too_many_pixels() -> _Refused:
+    return _Refused(
+        f"is of more than {Image.MAX_IMAGE_PIXELS:,} pixels, Pillow's limit, since a small file "
+        "may unpack to more than fits into memory; save it smaller or, where you trust it, set "
+        "PIL.Image.MAX_IMAGE_PIXELS to more"
+    )
 
 
 @contextmanager
