@@ -29,7 +29,7 @@ def arrays():
 
 def features(weights, images, **options):
     extractor = DeepFeatureExtractor(
-        ENCODER, weights=weights, image_size=128, cache=False, **options
+        ENCODER, weights=weights, layers="last", image_size=128, cache=False, **options
     )
     return extractor.fit_transform(images)
 

@@ -115,7 +115,9 @@ def test_answers_of_other_heads_depend_on_nothing_but_the_image(head, check):
         "check_dataframe_column_names_consistency",
     ],
 )
-@pytest.mark.filterwarnings("ignore:X does not have valid feature names")  # what one check does
+# What two of the checks do.
+@pytest.mark.filterwarnings("ignore:X does not have valid feature names")
+@pytest.mark.filterwarnings("ignore:X has feature names")
 def test_checks_that_scikit_learn_leaves_out(check):
     estimator = DeepFeatureExtractor(**FAST)
     getattr(estimator_checks, check)(type(estimator).__name__, estimator)

@@ -653,7 +653,7 @@ class TestAnswers:
 
     def test_flips_need_no_second_network(self, monkeypatch, lesions):
         net = small_unet(tta=True).fit(*lesions)
-        monkeypatch.delattr(UNetSegmenter, "_build")  # the one that was trained is free
+        monkeypatch.delattr(UNetSegmenter, "build")  # the one that was trained is free
         assert net.predict(lesions[0]).shape == (48, 32, 32, 1)
 
     def test_come_at_the_size_of_the_image_or_of_the_network(self, unet):
@@ -843,7 +843,9 @@ class TestBadInput:
         soft = np.stack([resize_image(mask, (16, 16)) for mask in soft])
         with pytest.raises(ValueError, match=r"masks\[0\] holds .*Threshold first: masks > 0.5"):
             small_unet().fit(X, soft)
-        with pytest.raises(ValueError, match=r"as grey edges are.*Threshold first: masks > 127"):
+        with pytest.raises(
+            ValueError, match=r"as grey edges and pictures do.*Threshold first: masks > 127"
+        ):
             small_unet().fit(X, np.rint(255 * soft).astype(np.uint8))
 
     @pytest.mark.parametrize(
@@ -952,7 +954,7 @@ class TestBadInput:
             small_unet().fit(*few, sample_weight=[1, 2])
         with pytest.raises(ValueError, match="at least one non-zero number"):
             small_unet().fit(*few, sample_weight=np.zeros(12))
-        with pytest.raises(ValueError, match="inconsistent numbers of samples"):
+        with pytest.raises(ValueError, match=r"groups has shape \(13,\): expected \(12,\)"):
             small_unet().fit(*few, groups=np.arange(13))
 
     def test_prediction_before_fit_and_after_another_architecture(self, few):
@@ -1193,9 +1195,8 @@ class TestParameters:
         for segmenter in (small_unet(), small_encoder_unet()):
             net = clone(segmenter).fit(images, masks)
             expected = net.predict_proba(images)
-            np.testing.assert_array_equal(
-                net.set_params(resize="pad").predict_proba(images), expected
-            )
+            found = net.set_params(resize="pad").predict_proba(images)
+            np.testing.assert_array_equal(np.stack(found), np.stack(expected))
 
     def test_skips_are_one_map_a_scale_or_the_encoders_taps(self):
         for encoder, skips in (
@@ -1266,7 +1267,9 @@ class TestWithScikitLearn:
         paths = [tmp_path / f"{i}.png" for i in range(16)]
         for path, image in zip(paths, unseen[0], strict=True):
             Image.fromarray(image).save(path)
-        np.testing.assert_array_equal(pipeline.predict(paths), pipeline.predict(unseen[0]))
+        np.testing.assert_array_equal(
+            np.stack(pipeline.predict(paths)), pipeline.predict(unseen[0])
+        )
 
     def test_learning_curves_are_drawn(self, lesions):
         sizes, trained, scores = learning_curve(

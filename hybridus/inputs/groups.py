@@ -41,8 +41,9 @@ def group_names(groups: ArrayLike | str | None, n_samples: int) -> NDArray | Non
     wanted = f"expected ({n_samples},), a group for each sample, or 'independent'"
     if isinstance(groups, str):
         raise ValueError(f"groups={groups!r}: {wanted}")
-    if np.shape(groups) != (n_samples,):
-        raise ValueError(f"groups has shape {np.shape(groups)}: {wanted}")
+    shape = np.asarray(groups).shape
+    if shape != (n_samples,):
+        raise ValueError(f"groups has shape {shape}: {wanted}")
     return check_column(
         groups,
         "groups",

@@ -50,7 +50,7 @@ def check_labels(y: Any) -> NDArray:
     """
     if y is None:
         raise ValueError("requires y to be passed, but the target y is None")
-    shape = np.shape(y)
+    shape = np.asarray(y).shape
     if len(shape) != 1 and shape[1:] != (1,):
         raise ValueError(f"y has shape {shape}: expected one class per sample, 1-D")
     labels = _check_y(check_column(y, "y", _REMEDY))
