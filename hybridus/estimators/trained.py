@@ -319,7 +319,7 @@ class NetworkEstimator(CallbackSupportMixin, BaseEstimator):
                 f"training interrupted after {len(outcome.history)} of {self.max_epochs} epochs; "
                 f"the weights are {f'those of epoch {best}' if best else 'the latest'}, and the "
                 "estimator can be used",
-                stacklevel=3,
+                stacklevel=4,
             )
         self._keep(self._learned(outcome))
         context.call_on_fit_task_end(**asked, reconstruction_attributes={})

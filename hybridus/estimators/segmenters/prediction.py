@@ -338,6 +338,6 @@ def resized_targets(
         warnings.warn(
             f"none of the {len(masks)} masks has a lesion at {size[0]} x {size[1]} pixels: the "
             "segmenter learns to find nothing",
-            stacklevel=4,
+            stacklevel=5,
         )
     return targets
