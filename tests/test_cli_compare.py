@@ -20,8 +20,7 @@ from typer.testing import CliRunner
 
 import hybridus
 from hybridus import presets
-from hybridus.cli import app, results
-from hybridus.cli import data as reading
+from hybridus.cli import app, data as reading, results
 from hybridus.metrics import dice
 from hybridus.presets import Preset
 from hybridus.report import SegmentationDisplay

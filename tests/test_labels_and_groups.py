@@ -3,8 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 from sklearn.exceptions import DataConversionWarning
 
 from hybridus import DeepFeatureExtractor, FineTunedClassifier, make_hybrid_classifier

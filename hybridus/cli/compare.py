@@ -15,8 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from hybridus.cli import data as reading
-from hybridus.cli import results, tables
+from hybridus.cli import data as reading, results, tables
 from hybridus.cli.console import tell, told_warnings, user_errors
 from hybridus.presets import PRESETS, Preset
 
