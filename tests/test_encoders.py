@@ -160,7 +160,7 @@ class TestWeights:
             for variable in layer.weights:  # batch norm's too, or order mistakes stay unseen
                 variable.assign(np.abs(rng.normal(0.5, 0.2, variable.shape)).astype("float32"))
         model.get_layer("Conv1").kernel.assign(model.get_layer("Conv1").kernel - 0.5)
-        tap = keras.Model(model.inputs, model.get_layer("block_6_project_BN").output)
+        tap = keras.Model(model.inputs[0], model.get_layer("block_6_project_BN").output)
         expected = np.asarray(tap(pixels / 127.5 - 1)).mean(axis=(1, 2))
 
         arrays = {f"{w.path.split('/')[-2]}/{w.name}": np.asarray(w) for w in model.weights}

@@ -69,11 +69,12 @@ def recall(cache: Path, fingerprint: str, name: str, keys: set[str]) -> Contents
     """
     path = cache / "networks" / fingerprint / f"{name}.npz"
     try:
-        with np.load(path, allow_pickle=False) as stored:
+        # Opened here, since np.load leaves a file open that is no archive.
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
             contents = {key: stored[key].tobytes() for key in stored}
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
-    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, EOFError, KeyError, TypeError, zipfile.BadZipFile) as error:
         refuse(cache, str(path), str(error))
         return None
     digest = contents.pop("digest", None)
