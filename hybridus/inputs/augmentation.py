@@ -1,4 +1,4 @@
-"""What may change in an image without changing what it shows, declared as data.
+"""Augmentation: what may change in an image without changing what it shows, declared as data.
 
 Parameters are drawn with NumPy, one row an image; pixels and masks are moved by the same geometry.
 """

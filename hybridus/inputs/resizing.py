@@ -1,4 +1,4 @@
-"""How canonical images become a batch: resized, widened to RGB last, and prepared ahead of use."""
+"""Resizing: canonical images become a batch, resized, widened to RGB last and read ahead."""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence

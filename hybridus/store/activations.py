@@ -1,4 +1,4 @@
-"""Where activations of a frozen prefix lie while networks are trained on them.
+"""Activations of a frozen prefix, and where they lie while networks are trained on them.
 
 Rows are kept by content, for the whole process and up to a size; the oldest go first. Many that are
 encoded together lie in a memory-mapped file that has no name, few of them in memory. Nothing of

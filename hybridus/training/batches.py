@@ -1,4 +1,4 @@
-"""What networks are trained on: joins images, augmentation and stored activations into batches.
+"""Batches to train on: images, augmentation and stored activations joined.
 
 One interface for pixels and for activations at the cut: `plain` gives samples as they are, `drawn`
 gives them augmented, with the transforms that a mask must follow.

@@ -1,4 +1,4 @@
-"""How networks are trained: one loop for all, on compiled networks that are used again.
+"""Training loop: one for all networks, on compiled ones that are used again.
 
 Keras leaks memory with every network that is compiled, and compiling takes longer than training a
 small one. So a few compiled networks are kept, and every variable is reset between fits.

@@ -1,4 +1,4 @@
-"""How a segmenter answers: probabilities at the size of the image, then masks, then a score."""
+"""Answers of segmenters: probabilities at the size of the image, then masks, then a score."""
 
 import warnings
 from abc import abstractmethod
