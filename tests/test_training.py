@@ -107,6 +107,15 @@ def scripted(monkeypatch, network):
     return script
 
 
+def test_a_step_is_traced_once(samples, monkeypatch):
+    traced, train_step = [], keras.Model.train_step
+    monkeypatch.setattr(
+        keras.Model, "train_step", lambda self, *a: traced.append(1) or train_step(self, *a)
+    )
+    fit(build(dropout=0), samples, max_epochs=2)
+    assert len(traced) == 1
+
+
 class TestHistory:
     def test_has_a_row_an_epoch(self, network, samples, held_out):
         outcome = fit(network, samples, held_out)

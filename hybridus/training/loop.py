@@ -94,6 +94,8 @@ class TrainableNetwork:
         Returns new Keras metrics.
     optimizer : str or dict
         As `keras.optimizers.get` takes it; its learning rate is set by each fit.
+    target_shape : tuple of int, optional
+        Shape of what one sample is compared with; by default that of the output.
     """
 
     def __init__(
@@ -104,6 +106,7 @@ class TrainableNetwork:
         loss: Any,
         metrics: Callable[[], list[Any]],
         optimizer: str | Mapping[str, Any],
+        target_shape: tuple[int, ...] | None = None,
     ) -> None:
         self.model = EpochModel(inputs, output)
         self.loss = loss
@@ -112,6 +115,12 @@ class TrainableNetwork:
             self.optimizer, loss, metrics=metrics(), jit_compile=jit_compile(), run_eagerly=False
         )
         self.optimizer.build(self.model.trainable_variables)
+        # A step in which metrics make their variables is traced a second time without, so they make
+        # them here.
+        ones = keras.ops.ones((1, *output.shape[1:]))
+        truth = keras.ops.ones((1, *(target_shape or output.shape[1:])))
+        self.model.compute_metrics(None, truth, ones, sample_weight=keras.ops.ones(1))
+        self.model.start_epoch()
         self._held_out_metrics = metrics()
         self._names = ["loss", *(metric.name for metric in self._held_out_metrics)]
         # Frozen layers keep what they were built with.

@@ -47,6 +47,7 @@ def compile_segmenter(
             loss=of_image if n_scales == 1 else DeeplySupervised(of_image, n_scales),
             metrics=segmentation_metrics,
             optimizer=optimizer,
+            target_shape=(*output.shape[1:-1], 1),
         )
 
 
