@@ -6,7 +6,7 @@ frozen prefix. What crosses from it into the rest is the cut.
 
 import functools
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from hybridus._keras import building, keras, leaves
@@ -95,8 +95,8 @@ def partitions(frozen: FrozenEncoder, trainable: str, *, cut: bool) -> list[Part
     At the deepest cut, unless `cut` is false; then at the pixels, for when there is no room.
     """
     about = (frozen.spec, frozen.image_size, frozen.taps, trainable)
-    at_pixels = divide(*about, cut=False)
-    deepest = divide(*about, pooled=frozen.pooling == "avg") if cut else at_pixels
+    deepest = divide(*about, cut=cut, pooled=cut and frozen.pooling == "avg")
+    at_pixels = replace(deepest, taps=(), poolings=(), shapes=())
     return [deepest, at_pixels] if deepest.taps else [at_pixels]
 
 
