@@ -1,5 +1,6 @@
 """The package as a whole: light to import, documented, quiet."""
 
+import ast
 import doctest
 import importlib
 import os
@@ -27,13 +28,59 @@ def test_import_starts_nothing_heavy():
     assert run(code).stdout == "[]\n"
 
 
-def test_the_classical_names_need_no_keras():
-    code = (
-        "import sys; from hybridus import *; "
-        "make_hybrid_classifier(['vgg16', 'mobilenet_v2']); "
-        "print(sorted({'tensorflow', 'keras', 'openvino'} & set(sys.modules)))"
+# Keras takes seconds to start, so that one process tells all that must be seen in a new one.
+IN_A_NEW_PROCESS = """
+import os, random, sys
+seen = []
+
+def trace(event, arguments):
+    # urllib3 binds a socket to this machine's own address to see whether it has IPv6.
+    if event.startswith(("socket.", "urllib.", "http.")) and event not in (
+        "socket.__new__", "socket.gethostname", "socket.bind"
+    ):
+        seen.append((event, repr(arguments)))
+
+sys.addaudithook(trace)
+from hybridus import *
+make_hybrid_classifier(["vgg16", "mobilenet_v2"])
+heavy = sorted({"tensorflow", "keras", "openvino"} & set(sys.modules))
+
+random.seed(1)
+state = random.getstate()
+os.environ["OMP_NUM_THREADS"] = "1"
+from hybridus._keras import keras
+assert random.getstate() == state
+assert keras.config.backend() == "tensorflow"
+threads = os.environ["TF_NUM_INTRAOP_THREADS"]
+print("Keras has started", file=sys.stderr, flush=True)
+
+import numpy as np
+for engine in ("openvino", "keras"):
+    extractor = DeepFeatureExtractor(
+        "mobilenet_v2_0.35", weights="random", layers=["Conv1"], image_size=32, engine=engine
     )
-    assert run(code).stdout == "[]\n"
+    extractor.fit_transform(np.zeros((2, 8, 8)))
+import openvino
+assert sys.modules["openvino_telemetry"] is None
+print({"heavy": heavy, "threads": threads, "calls": seen})
+"""
+
+
+@pytest.fixture(scope="module")
+def new_process(tmp_path_factory):
+    """What a process with an empty home says, its errors, and its folder."""
+    folder = tmp_path_factory.mktemp("new process")
+    home = folder / "home"
+    home.mkdir()
+    kept = ("PATH", "LD_LIBRARY_PATH", "SYSTEMROOT")
+    environment = {key: os.environ[key] for key in kept if key in os.environ}
+    environment |= {"HOME": str(home), "HYBRIDUS_CACHE": str(folder / "cache")}
+    done = run(IN_A_NEW_PROCESS, env=environment, cwd=folder)
+    return ast.literal_eval(done.stdout), done.stderr, folder
+
+
+def test_the_classical_names_need_no_keras(new_process):
+    assert new_process[0]["heavy"] == []
 
 
 def test_public_names_exist_and_are_documented():
@@ -45,16 +92,10 @@ def test_public_names_exist_and_are_documented():
         hybridus.nothing  # noqa: B018
 
 
-def test_keras_starts_quietly_within_joblibs_limits_and_leaves_the_random_state_alone():
-    code = (
-        "import os, random; random.seed(1); a = random.getstate(); "
-        "os.environ['OMP_NUM_THREADS'] = '1'; os.environ.pop('TF_NUM_INTRAOP_THREADS', None); "
-        "from hybridus._keras import keras; assert random.getstate() == a; "
-        "assert keras.config.backend() == 'tensorflow'; "
-        "print(os.environ['TF_NUM_INTRAOP_THREADS'])"
-    )
-    done = run(code)
-    assert (done.stdout, done.stderr) == ("1\n", "")
+def test_keras_starts_quietly_within_joblibs_limits_and_leaves_the_random_state_alone(new_process):
+    said, errors, _ = new_process
+    assert said["threads"] == "1"
+    assert errors.startswith("Keras has started\n")
 
 
 def test_workers_share_the_cores():
@@ -66,41 +107,12 @@ def test_workers_share_the_cores():
     assert limits == [max(1, cpu_count() // 2)] * 2
 
 
-TRACED = """
-import os, sys
-seen = []
-
-def trace(event, arguments):
-    # urllib3 binds a socket to this machine's own address to see whether it has IPv6.
-    if event.startswith(("socket.", "urllib.", "http.")) and event not in (
-        "socket.__new__", "socket.gethostname", "socket.bind"
-    ):
-        seen.append((event, repr(arguments)))
-
-sys.addaudithook(trace)
-import numpy as np
-from hybridus import DeepFeatureExtractor
-for engine in ("openvino", "keras"):
-    extractor = DeepFeatureExtractor(
-        "mobilenet_v2_0.35", weights="random", layers=["Conv1"], image_size=32, engine=engine
-    )
-    extractor.fit_transform(np.zeros((2, 8, 8)))
-import openvino
-assert sys.modules["openvino_telemetry"] is None
-print(seen)
-"""
-
-
-def test_nothing_calls_home_or_writes_outside_our_folder(tmp_path):
+def test_nothing_calls_home_or_writes_outside_our_folder(new_process):
     """An empty home stays empty, and no address is looked up or connected to."""
-    home, cache = tmp_path / "home", tmp_path / "cache"
-    home.mkdir()
-    kept = ("PATH", "LD_LIBRARY_PATH", "SYSTEMROOT")
-    environment = {key: os.environ[key] for key in kept if key in os.environ}
-    environment |= {"HOME": str(home), "HYBRIDUS_CACHE": str(cache)}
-    assert run(TRACED, env=environment, cwd=tmp_path).stdout == "[]\n"
-    assert list(home.rglob("*")) == []
-    assert {path.name for path in tmp_path.iterdir()} == {"home", "cache"}
+    said, _, folder = new_process
+    assert said["calls"] == []
+    assert list((folder / "home").rglob("*")) == []
+    assert {path.name for path in folder.iterdir()} == {"home", "cache"}
 
 
 def modules():

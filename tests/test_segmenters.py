@@ -1046,7 +1046,8 @@ class TestFrozenEncoder:
             lambda *arguments: networks.append(build(*arguments)) or networks[-1],
         )
         # Another loss, so that the network is a new one.
-        net = clone(encoder_unet).set_params(loss="dice", max_epochs=2, cache=False).fit(*lesions)
+        X, y = (each[:12] for each in lesions)
+        net = clone(encoder_unet).set_params(loss="dice", max_epochs=1, cache=False).fit(X, y)
         in_encoder = {path for path in net.variables_ if path.startswith("block_")}
         assert in_encoder == {"block_3_expand/kernel"}
         (network,) = networks
@@ -1213,11 +1214,12 @@ class TestParameters:
     def test_of_the_optimizer_are_those_that_keras_takes(self, lesions):
         X, y = (each[:12] for each in lesions)
         options = {"momentum": 0.9, "learning_rate": 7.0}
-        net = small_unet(optimizer={"class_name": "SGD", "config": options}).fit(X, y)
+        adam = small_dncnn(max_epochs=2)
+        net = clone(adam).set_params(optimizer={"class_name": "SGD", "config": options}).fit(X, y)
         assert net.history_["learning_rate"].tolist() == pytest.approx([0.01, 0.01])
-        assert not np.array_equal(net.predict_proba(X), small_unet().fit(X, y).predict_proba(X))
+        assert not np.array_equal(net.predict_proba(X), adam.fit(X, y).predict_proba(X))
         with pytest.raises(ValueError, match="nonsense"):
-            small_unet(optimizer="nonsense").fit(X, y)
+            small_dncnn(optimizer="nonsense").fit(X, y)
 
 
 class TestWithScikitLearn:
@@ -1243,8 +1245,8 @@ class TestWithScikitLearn:
     def test_a_search_goes_over_losses_and_filters(self, lesions):
         X, y = (each[:24] for each in lesions)
         search = GridSearchCV(
-            small_unet(max_epochs=8, **PLAIN),
-            {"loss": ["binary_crossentropy", "dice"], "base_filters": [2, 4]},
+            small_dncnn(**PLAIN),
+            [{"loss": ["dice"]}, {"loss": ["binary_crossentropy"], "filters": [2]}],
             cv=2,
             error_score="raise",
         ).fit(X, y)

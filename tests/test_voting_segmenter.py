@@ -185,8 +185,11 @@ class TestForms:
 
     def test_a_search_changes_a_segmenter_by_its_name(self, lesions):
         search = GridSearchCV(
-            VotingSegmenter(nets(2), **PLAIN),
-            {"net_1__loss": ["dice", "focal"], "weights": [None, [1, 2]]},
+            VotingSegmenter(nets(2, max_epochs=2), **PLAIN),
+            [
+                {"net_1__loss": ["dice"], "weights": [None]},
+                {"net_1__loss": ["binary_crossentropy"], "weights": [[1, 2]]},
+            ],
             scoring=dice_scorer,
             cv=2,
             error_score="raise",
