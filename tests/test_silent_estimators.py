@@ -186,7 +186,7 @@ class TestRoomForPixels:
             (np.zeros((4, 8, 8), np.uint8), 4 * 64),
             (np.full((4, 8, 8), 0.123), 4 * 64 * 4),
             (np.stack([np.full((8, 8), i / 4) for i in (0, 1, 2.1)])[..., None], 3 * 64 * 4),
-            (np.arange(4 * 64 * 3, dtype=np.uint16).reshape(4, 8, 8, 3) * 80, 4 * 64 * 3 * 4),
+            (65535 - np.arange(768, dtype=np.uint16).reshape(4, 8, 8, 3), 4 * 64 * 3 * 4),
         ],
     )
     def test_kept_where_they_fit(self, images, needed, monkeypatch):
