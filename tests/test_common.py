@@ -59,11 +59,7 @@ _PIPELINE = {
 }
 EXPECTED_FAILURES = {
     "DeepFeatureExtractor": {},
-    "LogisticRegression": {
-        **_PIPELINE,
-        "check_decision_proba_consistency": "the check ignores the tag positive_only and sends "
-        "negative values, which are no image",
-    },
+    "LogisticRegression": _PIPELINE,
     "FineTunedClassifier": {
         "check_sample_weight_equivalence_on_dense_data": "an image of weight 2 stands in one batch "
         "of an epoch, an image given twice in two",
