@@ -24,14 +24,6 @@ class InterruptedMLP(MLPClassifier):
         return super()._backprop(*arguments, **options)
 
 
-@pytest.fixture(autouse=True)
-def python_hears_ctrl_c():
-    """Python's own handler, which a process that was started in the background does not have."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
-
-
 @pytest.mark.filterwarnings("ignore:Training interrupted by user")
 def test_a_head_that_swallows_ctrl_c_does_not_count_as_fitted():
     InterruptedMLP().fit(X, y)  # scikit-learn goes on with what it has learned so far
