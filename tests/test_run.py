@@ -109,6 +109,24 @@ def test_scores_and_predictions_are_those_of_scikit_learn(wine):
     assert result.score_seconds > 0
 
 
+def test_a_result_holds_what_is_true_and_which_samples_belong_together(wine):
+    X, y, groups = wine
+    names = np.array(["one", "two", "three"])[y]
+    fold = repeated_folds(names, groups, n_splits=3)[1]
+    results = [
+        run_fold(SVC(), X, names, fold, groups=groups),
+        next(iter(run_folds({"svm": SVC()}, X, pd.Series(names), [fold], groups=groups))),
+    ]
+    for result in results:
+        assert result.truth.tolist() == names[fold[1]].tolist()
+        assert result.groups.tolist() == groups[fold[1]].tolist()
+        assert result.decided_by == "decision_function"
+        kept = result.without_predictions()
+        assert (kept.truth is result.truth, kept.predictions) == (True, None)
+    alone = run_fold(GaussianNB(), X, y, fold, groups="independent")
+    assert (alone.groups, alone.decided_by, alone.by_sample) == (None, "predict_proba", None)
+
+
 def test_decisions_are_probabilities_where_there_are_any(wine):
     X, y, _ = wine
     fold = repeated_folds(y, n_splits=3)[0]
@@ -132,6 +150,7 @@ def test_a_model_that_only_decides_is_no_error(wine):
     X, y, _ = wine
     result = run_fold(Deciding(), X, y, repeated_folds(y, n_splits=3)[0], "accuracy")
     assert result.decisions is None
+    assert result.decided_by is None
     assert result.classes is None
     assert set(result.predictions) == {1}
 

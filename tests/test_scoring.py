@@ -78,6 +78,18 @@ def test_scores_are_those_of_the_metrics(scans, model):
     assert scores["dice_all"] == pytest.approx(dice(masks, predicted))
 
 
+@pytest.mark.parametrize("model", [Bright(), Bright(shift=3), Bright(level=-1)], ids=repr)
+def test_each_image_adds_its_share_to_the_scores_of_any_part(scans, model):
+    X, masks, y, _ = scans
+    part = np.flatnonzero(np.arange(len(y)) % 3)
+    predicted = model.predict(X)
+    _, by_image = LesionScores().judge_images(masks, predicted)
+    for name, value in LesionScores().judge(masks[part], predicted[part]).items():
+        summed, counted = by_image[name][part].sum(axis=0)
+        assert summed / counted == pytest.approx(value), name
+    assert by_image["dice"][y == 0].tolist() == [[0, 0]] * (y == 0).sum()
+
+
 def test_scikit_learn_gives_the_same_by_cross_validate(scans):
     X, masks, _, groups = scans
     folds = list(LesionGroupKFold(3).split(X, masks, groups))

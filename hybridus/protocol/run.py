@@ -18,6 +18,7 @@ from sklearn.frozen import FrozenEstimator
 from sklearn.utils.parallel import Parallel, delayed
 
 from hybridus._sklearn import _safe_indexing, _safe_split
+from hybridus.inputs.groups import group_names
 from hybridus.protocol.folds import Fold, number_folds
 from hybridus.protocol.routing import groups_for_fit
 from hybridus.protocol.scoring import (
@@ -33,7 +34,7 @@ from hybridus.training.interrupts import interrupts_end_work
 
 @dataclass(frozen=True, eq=False)
 class FoldResult:
-    """What a model said of the test part of a fold, and how good that is.
+    """What a model said of the test part of a fold, what is true, and how good that is.
 
     Attributes
     ----------
@@ -46,8 +47,17 @@ class FoldResult:
     decisions : array of shape (n_test, n_classes) or (n_test,), or None
         What a classifier ranks by: `predict_proba` where it has that, else `decision_function`.
         None for masks, and where it has neither.
+    decided_by : {"predict_proba", "decision_function"} or None
+        What gave `decisions`: only the former are probabilities.
     classes : array of shape (n_classes,) or None
         The classes in the order of the columns of `decisions`.
+    truth : array of shape (n_test,) or None
+        True classes; None for masks.
+    groups : array of shape (n_test,) or None
+        Groups of the samples; None where each stands for itself.
+    by_sample : dict of str to array of shape (n_test, 2), or None
+        What each image adds to the sums whose ratio a score of masks is; see
+        `LesionScores.judge_images`.
     fit_seconds, score_seconds : float
     best_params : dict or None
         What a search chose.
@@ -65,6 +75,10 @@ class FoldResult:
     fit_seconds: float
     score_seconds: float
     best_params: dict[str, Any] | None = None
+    decided_by: str | None = None
+    truth: NDArray | None = None
+    groups: NDArray | None = None
+    by_sample: dict[str, NDArray[np.float64]] | None = None
     model: str = ""
     repeat: int = 0
     fold: int = 0
@@ -112,7 +126,7 @@ def run_fold(
         Arrays of positions.
     scoring : default=None
         See `hybridus.protocol.compare.compare`.
-    groups : array-like of shape (n_samples,), default=None
+    groups : array-like of shape (n_samples,), "independent" or None, default=None
         Handed on to everything in the model that asks for them.
 
     Returns
@@ -133,7 +147,8 @@ def run_fold(
     (0.867, (60, 3))
     """
     train, test = (np.asarray(part, dtype=np.intp) for part in fold)
-    return _run(*groups_for_fit(model, groups), X, y, train, test, scoring)
+    asked, names = groups_for_fit(model, groups), group_names(groups, len(y))
+    return _run(*asked, X, y, names, train, test, scoring)
 
 
 def run_folds(
@@ -179,10 +194,11 @@ def run_folds(
     """
     # Asked here, where a warning reaches the user, and not in every process.
     asked = {name: groups_for_fit(model, groups) for name, model in check_models(models).items()}
+    names = group_names(groups, len(y))
     numbers = number_folds(folds)
     parallel = Parallel(n_jobs=n_jobs, return_as="generator")
     runs = parallel(
-        delayed(_run)(*asked[name], X, y, train, test, scoring, label=label)
+        delayed(_run)(*asked[name], X, y, names, train, test, scoring, label=label)
         for name in models
         for (train, test), label in zip(folds, _labels(name, numbers), strict=True)
     )
@@ -200,6 +216,7 @@ def _run(
     params: Mapping[str, Any],
     X: Any,
     y: Any,
+    groups: NDArray | None,
     train: NDArray[np.intp],
     test: NDArray[np.intp],
     scoring: Scoring,
@@ -207,7 +224,8 @@ def _run(
 ) -> FoldResult:
     try:
         with interrupts_end_work():
-            return _fit_and_judge(clone(model), X, y, train, test, scoring, routing, params)
+            found = _fit_and_judge(clone(model), X, y, train, test, scoring, routing, params)
+            return found if groups is None else replace(found, groups=groups[test])
     except Exception as error:
         if label is not None:
             error.add_note("model {model!r}, fold {fold} of repeat {repeat}".format(**label))
@@ -238,9 +256,13 @@ def _fit_and_judge(
         )
     fitted = time.perf_counter()
     answers = _Answers(model, X_test)
-    scores = score_model(scorer, answers, X_test, y_test)
+    by_sample = None
+    if isinstance(scorer, LesionScores):
+        scores, by_sample = scorer.judge_images(y_test, answers.predict(X_test))
+    else:
+        scores = score_model(scorer, answers, X_test, y_test)
     predictions = answers.predict(X_test)
-    decisions = _decisions(answers, X_test) if is_classifier(model) else None
+    decided_by, decisions = _decisions(answers, X_test) if is_classifier(model) else (None, None)
     return FoldResult(
         train=train,
         test=test,
@@ -251,15 +273,18 @@ def _fit_and_judge(
         fit_seconds=fitted - started,
         score_seconds=time.perf_counter() - fitted,
         best_params=getattr(model, "best_params_", None),
+        decided_by=decided_by,
+        truth=None if segments else np.asarray(y_test),
+        by_sample=by_sample,
     )
 
 
-def _decisions(model: Any, X: Any) -> NDArray | None:
+def _decisions(model: Any, X: Any) -> tuple[str | None, NDArray | None]:
     for method in ("predict_proba", "decision_function"):
         # hasattr, since scikit-learn hides methods that the parameters rule out
         if hasattr(model, method):
-            return getattr(model, method)(X)
-    return None
+            return method, getattr(model, method)(X)
+    return None, None
 
 
 class _Answers(FrozenEstimator):

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 from sklearn.exceptions import UndefinedMetricWarning
 from sklearn.metrics import check_scoring
 
@@ -34,23 +35,31 @@ MEANINGS = {
 
 
 class _Judged(NamedTuple):
-    """Rows of `hybridus.metrics.segmentation_report`, of which images they are."""
+    """`hybridus.metrics.segmentation_report` of images, and which of them show a lesion or none."""
 
-    lesions: pd.DataFrame
-    normals: pd.DataFrame
-    all: pd.DataFrame
+    report: pd.DataFrame
+    lesions: NDArray[np.bool_]
+    normals: NDArray[np.bool_]
+
+    def share(self, values: Any, images: Any) -> NDArray[np.float64]:
+        """Say what each image adds to a sum, and to what that is divided by."""
+        counted = np.asarray(images, dtype=float)
+        return np.column_stack([np.where(counted > 0, values, 0), counted])
 
 
-# A metric that every comparison of segmenters should report is a row here.
-_LESION_SCORES: dict[str, Callable[[_Judged], float]] = {
-    "dice": lambda images: images.lesions["dice"].mean(),
-    "iou": lambda images: images.lesions["iou"].mean(),
-    "hausdorff_95": lambda images: images.lesions["hausdorff_95"].mean(),
-    "detection_rate": lambda images: (
-        images.lesions["n_detected"].sum() / images.lesions["n_true"].sum()
+# A metric that every comparison of segmenters should report is a row here. It is the ratio of two
+# sums over images, so that it can be taken over any of them.
+_LESION_SCORES: dict[str, Callable[[_Judged], NDArray[np.float64]]] = {
+    "dice": lambda images: images.share(images.report["dice"], images.lesions),
+    "iou": lambda images: images.share(images.report["iou"], images.lesions),
+    "hausdorff_95": lambda images: images.share(images.report["hausdorff_95"], images.lesions),
+    "detection_rate": lambda images: images.share(
+        images.report["n_detected"], images.report["n_true"]
     ),
-    "false_positive_rate": lambda images: (images.normals["n_false_positive"] > 0).mean(),
-    "dice_all": lambda images: images.all["dice"].mean(),
+    "false_positive_rate": lambda images: images.share(
+        images.report["n_false_positive"] > 0, images.normals
+    ),
+    "dice_all": lambda images: images.share(images.report["dice"], np.ones(len(images.report))),
 }
 
 
@@ -125,6 +134,20 @@ class LesionScores:
 
     def judge(self, masks_true: Any, masks_pred: Any) -> dict[str, float]:
         """Score masks that were predicted already."""
+        return self.judge_images(masks_true, masks_pred)[0]
+
+    def judge_images(
+        self, masks_true: Any, masks_pred: Any
+    ) -> tuple[dict[str, float], dict[str, NDArray[np.float64]]]:
+        """Score masks that were predicted already, and say what each image adds.
+
+        Returns
+        -------
+        scores : dict of str to float
+        by_image : dict of str to array of shape (n_images, 2)
+            A score is the sum of the first column over that of the second, for all images and for
+            any part of them. `metrics` are not among them.
+        """
         size = None if self.mask_size is None else resolve_size(self.mask_size, "mask_size")
         truth, found, has_lesion = [], [], []
         for true, pred in MaskPairs(masks_true, masks_pred):
@@ -133,23 +156,24 @@ class LesionScores:
             found.append(pred if size is None else resize_mask(pred, size))
         report = segmentation_report(truth, found)
         # A lesion that is lost at this size is none to find, and its image no normal one.
-        shown = report["n_true"] > 0
-        judged = _Judged(report[shown], report[~np.array(has_lesion)], report)
-        own: Mapping[str, Callable[[_Judged], float]] = _LESION_SCORES
+        shown = report["n_true"].to_numpy() > 0
+        judged = _Judged(report, shown, ~np.array(has_lesion))
+        by_image = {name: shares(judged) for name, shares in _LESION_SCORES.items()}
+        scores = {}
+        for name, shares in by_image.items():
+            summed, counted = shares.sum(axis=0)
+            scores[name] = float(summed / counted) if counted else float("nan")
         further = dict(self.metrics or {})
-        scores = dict.fromkeys([*own, *further], float("nan"))
         if not shown.any():
             warnings.warn(
                 f"none of the {len(report)} images shows a lesion: scores of lesions are undefined",
                 UndefinedMetricWarning,
-                stacklevel=2,
+                stacklevel=3,
             )
-            own = {name: own[name] for name in ("false_positive_rate", "dice_all")}
-            further = {}
-        scores |= {name: float(metric(judged)) for name, metric in own.items()}
+            return scores | dict.fromkeys(further, float("nan")), by_image
         lesions = np.flatnonzero(shown)
         pair = [truth[i] for i in lesions], [found[i] for i in lesions]
-        return scores | {name: float(metric(*pair)) for name, metric in further.items()}
+        return scores | {name: float(metric(*pair)) for name, metric in further.items()}, by_image
 
 
 def scorer_for(model: Any, scoring: Scoring, *, default: Scoring) -> Scorer:
