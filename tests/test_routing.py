@@ -41,7 +41,7 @@ from hybridus.exceptions import UngroupedWarning
 from hybridus.inputs.groups import WholeGroupsKFold
 from hybridus.protocol.folds import LesionGroupKFold
 from hybridus.protocol.routing import fit_with_groups, groups_for_fit, inner_splits
-from hybridus.protocol.run import run_folds
+from hybridus.protocol.schedule import run_folds
 
 N = 48
 GROUPS = np.tile(np.arange(N // 2), 2)  # pairs that folds by a number divide

@@ -30,7 +30,8 @@ from sklearn.tree import DecisionTreeClassifier
 from hybridus.exceptions import UngroupedWarning
 from hybridus.protocol.folds import repeated_folds
 from hybridus.protocol.routing import fit_with_groups
-from hybridus.protocol.run import run_fold, run_folds
+from hybridus.protocol.run import run_fold
+from hybridus.protocol.schedule import run_folds
 from hybridus.training.interrupts import fitted_directly
 
 
@@ -322,15 +323,6 @@ def test_an_interrupt_ends_the_work_and_its_fold_does_not_count(wine, monkeypatc
     assert finished == [0]
     # Not one that a training loop may swallow to keep its weights.
     assert Interrupted.fits == [False, False]
-
-
-def test_errors_of_a_model_are_its_own_and_name_the_fold(wine):
-    X, y, _ = wine
-    folds = repeated_folds(y, n_splits=3, n_repeats=2)
-    models = {"fine": DummyClassifier(), "bad": SVC(kernel="no_such_kernel")}
-    with pytest.raises(ValueError, match="no_such_kernel") as raised:
-        list(run_folds(models, X, y, folds))
-    assert raised.value.__notes__ == ["model 'bad', fold 0 of repeat 0"]
 
 
 def test_results_can_be_told_without_predictions(wine):

@@ -22,6 +22,7 @@ from hybridus.presets import PRESETS, Preset
 if TYPE_CHECKING:
     from hybridus.cli.data import Data
     from hybridus.protocol.run import FoldResult
+    from hybridus.protocol.schedule import FoldFailure
 
 PHANTOM_INPUT = 96  # pixels; the encoders' own 224 would take five times as long
 
@@ -379,7 +380,7 @@ def _compare(scans: Data, settings: Settings) -> None:
 
     with results.keeping(settings) as keep:
         found = keep("honest", plan.run(settings.n_jobs))
-        honest = Comparison([_drawn(result, scans, settings) for result in found]).table
+        honest = plan.gather(_drawn(result, scans, settings) for result in found).table
         leaky = None
         if settings.leaky:
             leaky = Comparison(keep("leaky", _leaky_results(scans, settings))).table
@@ -418,14 +419,20 @@ def _build(
     )
 
 
-def _drawn(result: FoldResult, scans: Data, settings: Settings) -> FoldResult:
+def _drawn(
+    result: FoldResult | FoldFailure, scans: Data, settings: Settings
+) -> FoldResult | FoldFailure:
     """Draw the masks of a model's first fold, and let go of all."""
+    from hybridus.protocol.schedule import FoldFailure
+
+    if isinstance(result, FoldFailure):
+        return result
     if settings.task is Task.segment and result.repeat == result.fold == 0:
         results.draw_masks(result, scans, settings)
     return result.without_predictions()
 
 
-def _leaky_results(scans: Data, settings: Settings) -> Iterator[FoldResult]:
+def _leaky_results(scans: Data, settings: Settings) -> Iterator[FoldResult | FoldFailure]:
     """Score the models on copies that were augmented before they were split, each at its size."""
     import numpy as np
 

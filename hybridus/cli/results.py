@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     from hybridus.cli.compare import Settings
     from hybridus.cli.data import Data
     from hybridus.protocol.run import FoldResult
+    from hybridus.protocol.schedule import FoldFailure
+
+    Outcome = FoldResult | FoldFailure
 
 _RECORDED_PACKAGES = ("scikit-learn", "numpy", "keras", "tensorflow", "openvino")
 _MOST_GIB = 24  # of activations, where the disk has room: all views of BUSI take some 13
@@ -71,20 +74,25 @@ def digest_of(
 @contextmanager
 def keeping(
     settings: Settings,
-) -> Iterator[Callable[[str, Iterable[FoldResult]], Iterator[FoldResult]]]:
+) -> Iterator[Callable[[str, Iterable[Outcome]], Iterator[Outcome]]]:
     """Give a function that passes results on and has each on disk, as a row, before the next.
 
     It takes the name of the protocol and the results. A bar shows on a terminal how far they are.
     """
     import pandas as pd
 
+    from hybridus.protocol.schedule import FoldFailure
+
     rows: list[dict[str, Any]] = []
     total = len(settings.presets) * settings.repeats * (settings.folds + settings.leaky)
     with _progress_bar() as progress:
         bar = progress.add_task("", total=total)
 
-        def keep(protocol: str, results: Iterable[FoldResult]) -> Iterator[FoldResult]:
+        def keep(protocol: str, results: Iterable[Outcome]) -> Iterator[Outcome]:
             for result in results:
+                if isinstance(result, FoldFailure):
+                    yield result
+                    continue
                 rows.append({"model": result.model, "protocol": protocol, **result.row()})
                 write_csv(pd.DataFrame(rows), settings.folds_file)
                 progress.update(bar, advance=1, description=f"{result.model} ({protocol})")

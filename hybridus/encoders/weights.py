@@ -148,15 +148,30 @@ def _bundled(spec: EncoderSpec) -> WeightsSource:
     return source
 
 
-def _imagenet(spec: EncoderSpec) -> Path:
+def imagenet_digest(spec: EncoderSpec) -> str | None:
+    """Digest of the weights that "imagenet" stands for; None where they must be downloaded."""
+    path = _first_file(*_imagenet_places(spec))
+    return None if path is None else _source(path).digest
+
+
+def _imagenet_places(spec: EncoderSpec) -> tuple[list[str], list[Path]]:
+    """Names that a file may have in the users' folders, and where it lies in Keras's cache."""
     names = [spec.name + suffix for suffix in _SUFFIXES]
-    if spec.keras_file:
-        names.append(spec.keras_file)
+    if not spec.keras_file:
+        return names, []
+    return [*names, spec.keras_file], [keras_home() / "models" / spec.keras_file]
+
+
+def _first_file(names: list[str], cached: list[Path]) -> Path | None:
+    places = [folder / name for folder in weight_folders() for name in names] + cached
+    return next((path for path in places if path.is_file()), None)
+
+
+def _imagenet(spec: EncoderSpec) -> Path:
+    names, cached = _imagenet_places(spec)
+    if (path := _first_file(names, cached)) is not None:
+        return path
     folders = weight_folders()
-    cached = [keras_home() / "models" / spec.keras_file] if spec.keras_file else []
-    for path in [folder / name for folder in folders for name in names] + cached:
-        if path.is_file():
-            return path
     reason = "its builder offers no download"
     if spec.downloadable and cached:
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -25,8 +26,10 @@ from hybridus.protocol.folds import (
     repeated_folds,
     repeated_lesion_folds,
 )
-from hybridus.protocol.run import FoldResult, run_folds
+from hybridus.protocol.run import FoldResult
+from hybridus.protocol.schedule import FoldFailure, run_folds
 from hybridus.protocol.scoring import CLASS_SCORES, LesionScores, Scoring, scorer_for
+from hybridus.protocol.study import Study
 from hybridus.protocol.tasks import Task, check_models, task_of
 
 
@@ -43,6 +46,7 @@ def compare(
     scoring: Scoring = None,
     random_state: int = 0,
     n_jobs: int | None = None,
+    study: str | os.PathLike[str] | None = None,
 ) -> Comparison:
     """Fit and score models on the same folds and test which differences hold.
 
@@ -80,10 +84,19 @@ def compare(
     n_jobs : int or None, default=None
         Folds fitted at the same time, in processes of their own. A network that encodes images
         uses all cores by itself, so this pays for slow heads.
+    study : str or path-like, default=None
+        Folder in which each finished fold is kept, with what was predicted. The same call goes on
+        where an earlier one ended, however it ended, and processes that are given one folder share
+        the work. A fold is found again by the content of the samples, the model with all its
+        parameters, weights and code, the scoring, the fold and the versions of what computes it
+        (`hybridus.protocol.digests.digest_of`), never by a name. Its seconds are those it took
+        when it was computed; a model without `random_state` is not drawn anew. None keeps nothing.
 
     Returns
     -------
     Comparison
+        A model that raises an error is left out of its ``table``, and stands in its ``failures``;
+        the others go on. With a study it is tried again by the next call.
 
     Raises
     ------
@@ -91,13 +104,22 @@ def compare(
         If `models` is no dict of names to estimators, or `folds` neither splitter nor pairs.
     ValueError
         If models do different things, the folds cannot be made (see `repeated_folds` and
-        `LesionGroupKFold`), or lengths differ. All of this before anything is fitted. Errors of a
-        model are passed on, with a note of the fold; so is Ctrl-C.
+        `LesionGroupKFold`), lengths differ, or `study` is given and a model cannot be told by its
+        content. All of this before anything is fitted.
+    OSError
+        If the folder `study` cannot be made or written to.
+    Exception
+        What the first model raised, with a note of the fold, if every model raised; `MemoryError`
+        and Ctrl-C at once.
 
     Warns
     -----
     hybridus.exceptions.UngroupedWarning
         If `groups` is None, or something inside a model splits without regard to the groups.
+    sklearn.exceptions.FitFailedWarning
+        If a model raises.
+    hybridus.exceptions.CacheWarning
+        If files in `study` are damaged, or cannot be written: folds are computed again.
 
     Examples
     --------
@@ -126,7 +148,7 @@ def compare(
         scoring=scoring,
         random_state=random_state,
     )
-    return Comparison(plan.run(n_jobs), split=plan.split, index=plan.index)
+    return plan.gather(plan.run(n_jobs, study))
 
 
 @dataclass(frozen=True, eq=False)
@@ -164,7 +186,9 @@ class Plan:
         """Labels of the samples: those of a pandas `X`, else their positions."""
         return self.X.index if hasattr(self.X, "iloc") else pd.RangeIndex(len(self.y))
 
-    def run(self, n_jobs: int | None = None) -> Iterator[FoldResult]:
+    def run(
+        self, n_jobs: int | None = None, study: str | os.PathLike[str] | None = None
+    ) -> Iterator[FoldResult | FoldFailure]:
         """Fit and score; yield each fold as soon as it is done. See `run_folds`."""
         return run_folds(
             self.models,
@@ -174,7 +198,14 @@ class Plan:
             scoring=self.scoring,
             groups=self.groups,
             n_jobs=n_jobs,
+            study=None if study is None else Study(study),
         )
+
+    def gather(self, results: Iterable[FoldResult | FoldFailure]) -> Comparison:
+        """Put what `run` yields together, in the order of models and folds, whoever was first."""
+        place = {name: number for number, name in enumerate(self.models)}
+        ordered = sorted(results, key=lambda one: (place[one.model], one.repeat, one.fold))
+        return Comparison(ordered, split=self.split, index=self.index)
 
 
 def plan_comparison(
@@ -198,7 +229,7 @@ def plan_comparison(
     --------
     >>> from sklearn.datasets import load_wine
     >>> from sklearn.naive_bayes import GaussianNB
-    >>> from hybridus.protocol.compare import Comparison, plan_comparison
+    >>> from hybridus.protocol.compare import plan_comparison
     >>> X, y = load_wine(return_X_y=True)
     >>> plan = plan_comparison({"bayes": GaussianNB()}, X, y, groups="independent", n_splits=2)
     >>> results = []
@@ -207,7 +238,7 @@ def plan_comparison(
     ...     print(f"{len(results)} of {len(plan.folds)} folds: {result.scores['accuracy']:.2f}")
     1 of 2 folds: 0.96
     2 of 2 folds: 0.98
-    >>> Comparison(results, split=plan.split).table["accuracy_mean"].round(3).to_dict()
+    >>> plan.gather(results).table["accuracy_mean"].round(3).to_dict()
     {'bayes': 0.966}
     """
     known = check_models(models)

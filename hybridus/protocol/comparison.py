@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from hybridus.inputs.files import replacing
 from hybridus.protocol.run import FoldResult
+from hybridus.protocol.schedule import FoldFailure
 from hybridus.protocol.scoring import MEANINGS
 from hybridus.protocol.statistics import corrected_t_test
 
@@ -26,8 +27,9 @@ class Comparison:
 
     Parameters
     ----------
-    results : iterable of FoldResult
-        Those of all models on the same folds, in any order; several runs may be put together.
+    results : iterable of FoldResult and FoldFailure
+        Those of all models on the same folds, in any order; several runs may be put together. A
+        model that failed on a fold is left out of everything but `failures`.
     split : str, default=""
         How samples were split, in words.
     index : pandas.Index, default=None
@@ -36,22 +38,34 @@ class Comparison:
     Raises
     ------
     ValueError
-        If there is no result, or models were not scored on the same folds by the same metrics.
+        If no model is left, or models were not scored on the same folds by the same metrics.
     """
 
     results: tuple[FoldResult, ...]
     split: str = ""
     index: pd.Index | None = None
+    failed: tuple[FoldFailure, ...] = ()
 
     def __init__(
-        self, results: Iterable[FoldResult], split: str = "", index: pd.Index | None = None
+        self,
+        results: Iterable[FoldResult | FoldFailure],
+        split: str = "",
+        index: pd.Index | None = None,
     ) -> None:
+        given = tuple(results)
+        failed = tuple(one for one in given if isinstance(one, FoldFailure))
+        names = {one.model for one in failed}
         # Only the constructor may set what is frozen.
-        object.__setattr__(self, "results", tuple(results))
+        object.__setattr__(self, "results", tuple(one for one in given if one.model not in names))
+        object.__setattr__(self, "failed", failed)
         object.__setattr__(self, "split", split)
         object.__setattr__(self, "index", index)
         if not self.results:
-            raise ValueError("results is empty: expected those of one fold or more")
+            raise ValueError(
+                f"results holds failures of {', '.join(sorted(names))} alone"
+                if failed
+                else "results is empty: expected those of one fold or more"
+            )
         for result in self.results:
             if list(result.scores) != self.metrics:
                 raise ValueError(
@@ -109,6 +123,16 @@ class Comparison:
         ]
         table.iloc[0, -1] = np.nan
         return table
+
+    @property
+    def failures(self) -> pd.DataFrame:
+        """A row for each fold that a model failed on: what was raised.
+
+        Columns ``model``, ``repeat``, ``fold``, ``error`` (its type) and ``message``. Such models
+        are in no other table.
+        """
+        columns = ["model", "repeat", "fold", "error", "message"]
+        return pd.DataFrame([failure.row() for failure in self.failed], columns=columns)
 
     @cached_property
     def predictions(self) -> pd.DataFrame:
@@ -168,7 +192,10 @@ class Comparison:
         return shown
 
     def _notes(self) -> str:
-        notes = ["mean ± standard deviation over folds", "seconds of a fold"]
+        notes = []
+        for name, error in self.failures.groupby("model", sort=False)["error"].first().items():
+            notes.append(f"{name} is left out, since it failed ({error}; see failures)")
+        notes += ["mean ± standard deviation over folds", "seconds of a fold"]
         notes.append(f"p: corrected resampled t-test of {self.metrics[0]} against the best")
         return "; ".join(
             notes + [f"{name}: {MEANINGS[name]}" for name in self.metrics if name in MEANINGS]

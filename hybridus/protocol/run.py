@@ -1,4 +1,4 @@
-"""One fold: a model fitted on its training part and judged on its test part; then many of them."""
+"""One fold: a model fitted on its training part and judged on its test part."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import functools
 import json
 import time
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -15,11 +15,9 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn import config_context
 from sklearn.base import clone, is_classifier
 from sklearn.frozen import FrozenEstimator
-from sklearn.utils.parallel import Parallel, delayed
 
 from hybridus._sklearn import _safe_indexing, _safe_split
 from hybridus.inputs.groups import group_names
-from hybridus.protocol.folds import Fold, number_folds
 from hybridus.protocol.routing import groups_for_fit
 from hybridus.protocol.scoring import (
     CLASS_SCORES,
@@ -28,7 +26,7 @@ from hybridus.protocol.scoring import (
     score_model,
     scorer_for,
 )
-from hybridus.protocol.tasks import check_models, task_of
+from hybridus.protocol.tasks import task_of
 from hybridus.training.interrupts import interrupts_end_work
 
 
@@ -63,7 +61,7 @@ class FoldResult:
         What a search chose.
     model : str
     repeat, fold : int
-        Numbers from 0; set by `run_folds`, which knows them.
+        Numbers from 0; set by `hybridus.protocol.schedule.run_folds`, which knows them.
     """
 
     train: NDArray[np.intp]
@@ -147,92 +145,14 @@ def run_fold(
     (0.867, (60, 3))
     """
     train, test = (np.asarray(part, dtype=np.intp) for part in fold)
-    asked, names = groups_for_fit(model, groups), group_names(groups, len(y))
-    return _run(*asked, X, y, names, train, test, scoring)
-
-
-def run_folds(
-    models: Mapping[str, Any],
-    X: Any,
-    y: Any,
-    folds: Sequence[Fold],
-    *,
-    scoring: Scoring = None,
-    groups: ArrayLike | None = None,
-    n_jobs: int | None = None,
-) -> Iterator[FoldResult]:
-    """`run_fold` of every model on every fold, in order, each as soon as it is done.
-
-    Parameters
-    ----------
-    models : dict of str to classifier or segmenter
-    X, y, scoring, groups
-        Those of `run_fold`.
-    folds : list of (train, test)
-        Arrays of positions; see `hybridus.protocol.folds`.
-    n_jobs : int or None, default=None
-        Folds fitted at the same time, by the backend of joblib that is set: processes by default,
-        with large arrays in memory that they share.
-
-    Returns
-    -------
-    iterator of FoldResult
-        All folds of one model after another, so that its network is built once. Nothing is fitted
-        before the first is asked for.
-
-    Examples
-    --------
-    >>> from sklearn.datasets import load_wine
-    >>> from sklearn.naive_bayes import GaussianNB
-    >>> from hybridus.protocol.folds import repeated_folds
-    >>> from hybridus.protocol.run import run_folds
-    >>> X, y = load_wine(return_X_y=True)
-    >>> for result in run_folds({"bayes": GaussianNB()}, X, y, repeated_folds(y, n_splits=2)):
-    ...     print(result.model, result.fold, round(result.scores["accuracy"], 3))
-    bayes 0 0.955
-    bayes 1 0.978
-    """
-    # Asked here, where a warning reaches the user, and not in every process.
-    asked = {name: groups_for_fit(model, groups) for name, model in check_models(models).items()}
     names = group_names(groups, len(y))
-    numbers = number_folds(folds)
-    parallel = Parallel(n_jobs=n_jobs, return_as="generator")
-    runs = parallel(
-        delayed(_run)(*asked[name], X, y, names, train, test, scoring, label=label)
-        for name in models
-        for (train, test), label in zip(folds, _labels(name, numbers), strict=True)
-    )
-    labels = (label for name in models for label in _labels(name, numbers))
-    return (replace(result, **label) for label, result in zip(labels, runs, strict=True))
+    asked, routing, params = groups_for_fit(model, groups)
+    found = fit_and_judge(asked, X, y, train, test, scoring, routing, params)
+    return found if names is None else replace(found, groups=names[test])
 
 
-def _labels(name: str, numbers: Sequence[tuple[int, int]]) -> list[dict[str, Any]]:
-    return [{"model": name, "repeat": repeat, "fold": fold} for repeat, fold in numbers]
-
-
-def _run(
-    model: Any,
-    routing: bool,
-    params: Mapping[str, Any],
-    X: Any,
-    y: Any,
-    groups: NDArray | None,
-    train: NDArray[np.intp],
-    test: NDArray[np.intp],
-    scoring: Scoring,
-    label: Mapping[str, Any] | None = None,
-) -> FoldResult:
-    try:
-        with interrupts_end_work():
-            found = _fit_and_judge(clone(model), X, y, train, test, scoring, routing, params)
-            return found if groups is None else replace(found, groups=groups[test])
-    except Exception as error:
-        if label is not None:
-            error.add_note("model {model!r}, fold {fold} of repeat {repeat}".format(**label))
-        raise
-
-
-def _fit_and_judge(
+@interrupts_end_work()
+def fit_and_judge(
     model: Any,
     X: Any,
     y: Any,
@@ -242,6 +162,8 @@ def _fit_and_judge(
     routing: bool,
     params: Mapping[str, Any],
 ) -> FoldResult:
+    """`run_fold` of a model, and with what `hybridus.protocol.routing.groups_for_fit` says."""
+    model = clone(model)
     # Kernel matrices are cut in both directions.
     X_train, y_train = _safe_split(model, X, y, train)
     X_test, y_test = _safe_split(model, X, y, test, train)
