@@ -23,6 +23,7 @@ from hybridus import presets
 from hybridus.cli import app, data as reading, results
 from hybridus.metrics import dice
 from hybridus.presets import Preset
+from hybridus.protocol import schedule
 from hybridus.report import SegmentationDisplay
 
 pytestmark = pytest.mark.slow
@@ -355,8 +356,9 @@ def test_groups_reach_every_fit_and_the_best_model_is_fitted_on_all(light, scans
 def test_the_seed_decides_the_scores_and_workers_do_not(light, scans, task):
     scores = []
     for options in (["--seed", 1], ["--seed", 1, "--n-jobs", 2], ["--seed", 2]):
+        study = ("--study", f"study {len(scores)}")  # or the second would read what the first kept
         with joblib.parallel_config("threading"):
-            succeeded(scans, *CURATED, "--task", task, "--folds", 2, *options)
+            succeeded(scans, *CURATED, "--task", task, "--folds", 2, *options, *study)
         scores.append(table_of(task, "_folds").drop(columns=["fit_seconds", "score_seconds"]))
     pd.testing.assert_frame_equal(scores[0], scores[1], check_exact=True)
     assert (scores[0]["test_set"] != scores[2]["test_set"]).all()
@@ -482,11 +484,12 @@ def test_ctrl_c_ends_a_comparison_and_keeps_what_was_finished(light, scans, monk
     given = broken(light, monkeypatch, KeyboardInterrupt, 1)
     done = run(scans, *CURATED, *given)
     assert done.exit_code == 130
-    kept = "1 of 2 folds are finished and kept in hybridus-results/classification_folds.csv"
+    kept = "1 of 2 folds are finished and kept in hybridus-results/study: the same command goes on"
+    kept += " there"
     assert done.stderr.splitlines() == [kept, "stopped by Ctrl-C; what was finished is kept"]
     assert "±" not in done.stdout
     assert table_of("classify", "_folds")["fold"].tolist() == [0]
-    assert os.listdir("hybridus-results") == ["classification_folds.csv"]
+    assert sorted(os.listdir("hybridus-results")) == ["classification_folds.csv", "study"]
 
 
 def test_ctrl_c_says_where_an_older_table_stands_beside_the_new_folds(light, scans, monkeypatch):
@@ -503,6 +506,64 @@ def test_ctrl_c_in_the_last_fit_leaves_the_table_and_no_model(light, scans, monk
     assert "±" in done.stdout
     assert len(table_of("classify")) == 1
     assert not os.path.exists("hybridus-results/models/classify-scans.joblib")
+
+
+@pytest.fixture
+def fitted(monkeypatch):
+    """Models that are fitted on folds, which can be interrupted after some."""
+    fit_and_judge, models = schedule.fit_and_judge, []
+
+    def noted(model, *args):
+        if len(models) == noted.most:
+            raise KeyboardInterrupt
+        models.append(model)
+        return fit_and_judge(model, *args)
+
+    noted.most = None
+    noted.models = models
+    monkeypatch.setattr(schedule, "fit_and_judge", noted)
+    return noted
+
+
+def test_the_same_command_goes_on_where_it_stopped(lots, fitted):
+    given = (lots, "--groups", "groups.csv", "--models", "plain", "--folds", 2)
+    given += ("--repeats", 2, "--protocol", "leaky")
+    succeeded(*given, "--out", "undisturbed")
+    n_folds = len(fitted.models)
+    assert n_folds == 2 * 2 + 2
+    fitted.most = n_folds + 5
+    stopped = run(*given)
+    assert stopped.exit_code == 130
+    assert "5 of 6 folds are finished and kept in hybridus-results/study" in stopped.stderr
+    fitted.most = None
+    told = succeeded(*given)
+    assert len(fitted.models) == 2 * n_folds
+    assert "study    hybridus-results/study: finished folds are kept there" in told.stdout
+    assert "5 of 6 folds were kept from an earlier run" in told.stdout
+    taken = ["fit_seconds", "score_seconds", "command"]
+    for name in ("classification", "classification_folds"):
+        one, other = (
+            pd.read_csv(f"{folder}/{name}.csv").drop(columns=taken, errors="ignore")
+            for folder in ("undisturbed", "hybridus-results")
+        )
+        pd.testing.assert_frame_equal(one, other, check_exact=True)
+    succeeded(*given, "--out", "elsewhere", "--study", "hybridus-results/study")
+    assert len(fitted.models) == 2 * n_folds
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_a_model_that_fails_is_left_out_and_told_of(light, scans, monkeypatch, task):
+    row = light[f"{task}-phantoms"]
+    given = {**row.parameters, "fails": 1, "error": RuntimeError}
+    light[row.name] = Preset(row.name, task, row.estimator, given, "", "")
+    models = ("--models", f"{row.name},{task}-scans", "--folds", 2)
+    done = run(scans, *CURATED, *models)
+    assert done.exit_code == 1
+    assert f"model '{row.name}' failed on fold 1 of repeat 0 and is left out" in done.stderr
+    assert table_of(task)["model"].tolist() == [f"{task}-scans"]
+    said = f"{row.name} is left out: it failed on fold 2 of repeat 1 (RuntimeError: a mistake in"
+    assert said in done.stdout
+    assert os.path.exists(f"hybridus-results/models/{task}-scans.joblib")
 
 
 # The leak.

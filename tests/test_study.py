@@ -23,6 +23,7 @@ from tiny_images import discs
 from hybridus.estimators.segmenters import PixelSegmenter
 from hybridus.exceptions import CacheWarning
 from hybridus.protocol.compare import compare, plan_comparison
+from hybridus.protocol.study import Study
 
 
 class Noting(GaussianNB):
@@ -237,7 +238,7 @@ def test_a_failed_model_is_recorded_left_out_and_tried_again(wine, folder):
 def test_finished_folds_of_a_model_that_failed_later_wait_for_the_next_call(wine, folder):
     models = {"late": Noting(str(folder.parent), fails="yes"), "fine": DummyClassifier()}
     plan = plan_comparison(models, *wine, groups="independent", n_splits=3)
-    results = plan.run(study=folder)
+    results = plan.run(study=Study(folder))
     done = [next(results)]
     (folder.parent / "broken").mkdir()
     with pytest.warns(FitFailedWarning, match="'late' failed on fold 1"):

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from hybridus.cli.data import Data
     from hybridus.protocol.run import FoldResult
     from hybridus.protocol.schedule import FoldFailure
+    from hybridus.protocol.study import Study
 
 PHANTOM_INPUT = 96  # pixels; the encoders' own 224 would take five times as long
 
@@ -57,6 +58,7 @@ class Settings:
     n_jobs: int
     leaky: bool
     out: Path
+    study: Path
 
     @property
     def table_file(self) -> Path:
@@ -185,6 +187,14 @@ def compare(
         ),
     ] = None,
     out: Annotated[Path, typer.Option(help="Folder for results.")] = Path("hybridus-results"),
+    study: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder in which each finished fold is kept, predictions too. The same command "
+            "goes on where it stopped, whatever stopped it, and several may share a study.",
+            show_default="OUT/study",
+        ),
+    ] = None,
 ) -> None:
     """Compare models: the command; `HELP` is what users read."""
     started = time.perf_counter()
@@ -222,6 +232,7 @@ def compare(
         n_jobs=n_jobs,
         leaky=protocol is Protocol.leaky,
         out=out,
+        study=study or out / "study",
     )
     tables.tell_models(settings)
     with user_errors():
@@ -234,8 +245,10 @@ def compare(
             scans = reading.choose_scans(scans, lesions_only)
     tables.tell_data(scans)
     with results.calm(), results.room_for_activations(n_jobs):
-        _compare(scans, settings)
+        all_compared = _compare(scans, settings)
     tell(f"Finished in {time.perf_counter() - started:.0f} s. Not a medical device.")
+    if not all_compared:
+        raise typer.Exit(1)
 
 
 def _names(compared: str) -> str:
@@ -254,6 +267,10 @@ fitted anew inside every outer fold; a network has fixed settings and holds out 
 fitted on, to stop in time. Prints a table and writes OUT/classification.csv,
 OUT/classification_folds.csv (a row as soon as a fold is done) and the best model, refitted on all
 images, as OUT/models/NAME.joblib. For research; not a medical device.
+
+Each finished fold is kept in OUT/study (--study), so the same command goes on where it stopped, and
+computes again only what other images, settings, weights or versions decide anew. A model that fails
+is left out, and the exit code is 1.
 
 Segmenters need masks: those of BUSI, or --masks. Dice, IoU and HD95 are those of images with a
 lesion, beside the false positives on images without. Writes OUT/segmentation.csv,
@@ -342,11 +359,15 @@ def _refuse_idle_options(
         raise ValueError(f"--no-cache: {names} keep nothing that could be left out")
 
 
-def _compare(scans: Data, settings: Settings) -> None:
-    """Compare the models and leave table, folds, pictures and the best model behind."""
+def _compare(scans: Data, settings: Settings) -> bool:
+    """Compare the models and leave table, folds, pictures and the best model behind.
+
+    Returns whether all of them could be compared.
+    """
     from hybridus.estimators.preflight import preflight
     from hybridus.protocol.compare import Comparison, plan_comparison
     from hybridus.protocol.scoring import LesionScores
+    from hybridus.protocol.study import Study
 
     segments = settings.task is Task.segment
     target = scans.masks if segments else scans.target
@@ -377,16 +398,23 @@ def _compare(scans: Data, settings: Settings) -> None:
                 preflight(model, scans.images)
         digest = results.digest_of(scans, settings.value_range, with_masks=segments)
         results.make_folder(settings.out)
+        study = Study(settings.study)
+    tables.tell_study(settings)
 
     with results.keeping(settings) as keep:
-        found = keep("honest", plan.run(settings.n_jobs))
-        honest = plan.gather(_drawn(result, scans, settings) for result in found).table
+        found = keep("honest", plan.run(settings.n_jobs, study))
+        compared = plan.gather(_drawn(result, scans, settings) for result in found)
+        honest, failures = compared.table, [compared.failures]
         leaky = None
         if settings.leaky:
-            leaky = Comparison(keep("leaky", _leaky_results(scans, settings))).table
+            inflated = Comparison(keep("leaky", _leaky_results(scans, settings, study)))
+            failures.append(inflated.failures)
+            leaky = inflated.table
             leaky = leaky.drop(columns=["behind_best", "p_value"])  # nobody should choose by them
     results.write_table(honest, leaky, scans, digest, settings)
     tables.print_table(honest, settings.task, settings.folds * settings.repeats)
+    n_folds = settings.repeats * (settings.folds + settings.leaky)
+    tables.tell_found(study.n_found, len(models) * n_folds)
     if leaky is not None:
         tables.print_both(honest, leaky, settings)
 
@@ -399,6 +427,7 @@ def _compare(scans: Data, settings: Settings) -> None:
     overlay = {"overlay": settings.overlay_file(best)} if segments else {}
     files = {"table": settings.table_file, "folds": settings.folds_file, **overlay}
     results.tell_files(files | {"model": model_file})
+    return tables.tell_failures(failures, settings)
 
 
 def _build(
@@ -432,7 +461,9 @@ def _drawn(
     return result.without_predictions()
 
 
-def _leaky_results(scans: Data, settings: Settings) -> Iterator[FoldResult | FoldFailure]:
+def _leaky_results(
+    scans: Data, settings: Settings, study: Study
+) -> Iterator[FoldResult | FoldFailure]:
     """Score the models on copies that were augmented before they were split, each at its size."""
     import numpy as np
 
@@ -453,4 +484,4 @@ def _leaky_results(scans: Data, settings: Settings) -> Iterator[FoldResult | Fol
             groups="independent",
             folds=folds,
         )
-        yield from plan.run(settings.n_jobs)
+        yield from plan.run(settings.n_jobs, study)

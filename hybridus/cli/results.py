@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from hybridus.protocol.schedule import FoldFailure
 
     Outcome = FoldResult | FoldFailure
+    Keep = Callable[[str, Iterable[Outcome]], Iterator[Outcome]]
 
 _RECORDED_PACKAGES = ("scikit-learn", "numpy", "keras", "tensorflow", "openvino")
 _MOST_GIB = 24  # of activations, where the disk has room: all views of BUSI take some 13
@@ -72,30 +73,40 @@ def digest_of(
 
 
 @contextmanager
-def keeping(
-    settings: Settings,
-) -> Iterator[Callable[[str, Iterable[Outcome]], Iterator[Outcome]]]:
-    """Give a function that passes results on and has each on disk, as a row, before the next.
+def keeping(settings: Settings) -> Iterator[Keep]:
+    """Give a function that passes results on, and has each as a row of a table before the next.
 
-    It takes the name of the protocol and the results. A bar shows on a terminal how far they are.
+    It takes the name of the protocol and the results. What keeps folds is the study; the table is
+    for readers. The screen shows how far they are.
     """
     import pandas as pd
 
+    from hybridus.cli.progress import Following, Pace
     from hybridus.protocol.schedule import FoldFailure
 
     rows: list[dict[str, Any]] = []
-    total = len(settings.presets) * settings.repeats * (settings.folds + settings.leaky)
-    with _progress_bar() as progress:
-        bar = progress.add_task("", total=total)
+    n_folds = {"honest": settings.repeats * settings.folds}
+    n_folds |= {"leaky": settings.repeats} if settings.leaky else {}
+    models = [preset.name for preset in settings.presets]
+    n_jobs = settings.n_jobs if settings.n_jobs > 0 else os.cpu_count() or 1
+    pace = Pace({(model, way): n for way, n in n_folds.items() for model in models}, n_jobs)
+    order = list(pace.folds)
+
+    def place(row: dict[str, Any]) -> tuple[int, ...]:
+        return order.index((row["model"], row["protocol"])), row["repeat"], row["fold"]
+
+    with Following(pace) as following:
 
         def keep(protocol: str, results: Iterable[Outcome]) -> Iterator[Outcome]:
             for result in results:
                 if isinstance(result, FoldFailure):
-                    yield result
-                    continue
-                rows.append({"model": result.model, "protocol": protocol, **result.row()})
-                write_csv(pd.DataFrame(rows), settings.folds_file)
-                progress.update(bar, advance=1, description=f"{result.model} ({protocol})")
+                    following.failed((result.model, protocol))
+                else:
+                    rows.append({"model": result.model, "protocol": protocol, **result.row()})
+                    rows.sort(key=place)
+                    write_csv(pd.DataFrame(rows), settings.folds_file)
+                    seconds = result.fit_seconds + result.score_seconds
+                    following.done((result.model, protocol), seconds)
                 yield result
 
         try:
@@ -103,8 +114,9 @@ def keeping(
         except KeyboardInterrupt:
             of_before = settings.table_file.exists()
             NOTES.print(
-                f"{len(rows)} of {total} folds are finished"
-                + f" and kept in {escape(str(settings.folds_file))}" * bool(rows)
+                f"{pace.done} of {pace.total} folds are finished"
+                + f" and kept in {escape(str(settings.study))}: the same command goes on there"
+                * bool(pace.done)
                 + f"; {escape(str(settings.table_file))} is of an earlier run" * of_before,
                 soft_wrap=True,
             )
@@ -123,7 +135,8 @@ def write_table(
 
     ways = {"honest": honest} | ({} if leaky is None else {"leaky": leaky})
     rows = pd.concat(ways, names=["protocol", "model"]).swaplevel()
-    rows = rows.reindex([(name, way) for name in honest.index for way in ways]).reset_index()
+    scored = [(name, way) for name in honest.index for way, of in ways.items() if name in of.index]
+    rows = rows.reindex(scored).reset_index()
     sizes = {preset.name: preset.input_size(settings.image_size)[0] for preset in settings.presets}
     columns = {
         "data": dataset.name,
@@ -159,13 +172,15 @@ def calm() -> Iterator[None]:
 
     Heads on hundreds of rows gain nothing from such threads; where other work ran beside them, two
     took thirty times as long as one. Networks have threads of their own. A head that stops before
-    it has converged is scored as it is; nobody can turn its iterations up from here.
+    it has converged is scored as it is; nobody can turn its iterations up from here. A model that
+    fails is told of.
     """
-    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.exceptions import ConvergenceWarning, FitFailedWarning
     from threadpoolctl import threadpool_limits
 
     with threadpool_limits(1, user_api="blas"), warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
+        warnings.simplefilter("default", FitFailedWarning)
         yield
 
 
@@ -241,18 +256,3 @@ def tell_files(files: dict[str, Path]) -> None:
     """Name the files that were written, one a line, uncut."""
     for what, file in files.items():
         SCREEN.print(f"{what:8} {escape(str(file))}", soft_wrap=True)
-
-
-def _progress_bar() -> Any:
-    """Bar on a terminal, nothing elsewhere."""
-    from rich.progress import MofNCompleteColumn, Progress, SpinnerColumn, TimeElapsedColumn
-
-    return Progress(
-        SpinnerColumn(),
-        "{task.description}",
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        console=NOTES,
-        transient=True,
-        disable=not NOTES.is_terminal,
-    )

@@ -107,6 +107,23 @@ def tell_data(dataset: Data) -> None:
         tell(f"groups   {describe_groups(dataset.groups)}; each stays on one side of every split")
 
 
+def tell_study(settings: Settings) -> None:
+    """Say where finished folds are kept."""
+    tell(
+        f"study    {escape(str(settings.study))}: finished folds are kept there, and the same "
+        "command goes on where it stopped"
+    )
+
+
+def tell_found(n_found: int, n_folds: int) -> None:
+    """Say how many folds were kept from before."""
+    if n_found:
+        tell(
+            f"{n_found} of {n_folds} folds were kept from an earlier run, with the seconds that "
+            "they took then."
+        )
+
+
 def print_table(table: pd.DataFrame, task: str, n_folds: int) -> None:
     """Print a row for each model, best first."""
     shown = [one for one in METRICS[task] if table[f"{one.name}_mean"].notna().any()]
@@ -128,6 +145,7 @@ def print_both(honest: pd.DataFrame, leaky: pd.DataFrame, settings: Settings) ->
 
     shown = METRICS["classify"]
     grid = new_grid(["model", "protocol", *(one.heading for one in shown)])
+    honest = honest[honest.index.isin(leaky.index)]
     leaky = leaky.loc[honest.index]
     for (name, row), (_, inflated) in zip(honest.iterrows(), leaky.iterrows(), strict=True):
         grid.add_row(str(name), "honest", *_cells(row, shown))
@@ -162,6 +180,21 @@ def tell_best(table: pd.DataFrame, model: Any, task: str, n_images: int) -> None
         f"\n[bold]{table.index[0]}[/]: {ranks.heading}{on_lesions} {_cell(table.iloc[0], ranks)}. "
         f"{tested} without the images that it was tested on.{picked} The saved model was {saved}."
     )
+
+
+def tell_failures(failures: Iterable[pd.DataFrame], settings: Settings) -> bool:
+    """Say which models could not be compared; return whether there is none."""
+    import pandas as pd
+
+    first = pd.concat(failures).drop_duplicates("model")
+    for _, row in first.iterrows():
+        said = (row["message"].splitlines() or [""])[0]
+        tell(
+            f"[bold red]{row['model']} is left out[/]: it failed on fold {row['fold'] + 1} of "
+            f"repeat {row['repeat'] + 1} ({row['error']}: {escape(said)}). The traceback is in "
+            f"{escape(str(settings.study))}/*.error.json; the same command tries it again."
+        )
+    return first.empty
 
 
 def _how_fitted(model: Any, n_images: int) -> tuple[str, str]:

@@ -148,7 +148,7 @@ def compare(
         scoring=scoring,
         random_state=random_state,
     )
-    return plan.gather(plan.run(n_jobs, study))
+    return plan.gather(plan.run(n_jobs, None if study is None else Study(study)))
 
 
 @dataclass(frozen=True, eq=False)
@@ -187,7 +187,7 @@ class Plan:
         return self.X.index if hasattr(self.X, "iloc") else pd.RangeIndex(len(self.y))
 
     def run(
-        self, n_jobs: int | None = None, study: str | os.PathLike[str] | None = None
+        self, n_jobs: int | None = None, study: Study | None = None
     ) -> Iterator[FoldResult | FoldFailure]:
         """Fit and score; yield each fold as soon as it is done. See `run_folds`."""
         return run_folds(
@@ -198,7 +198,7 @@ class Plan:
             scoring=self.scoring,
             groups=self.groups,
             n_jobs=n_jobs,
-            study=None if study is None else Study(study),
+            study=study,
         )
 
     def gather(self, results: Iterable[FoldResult | FoldFailure]) -> Comparison:

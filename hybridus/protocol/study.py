@@ -44,6 +44,11 @@ class Study:
         ``KEY.npz`` the arrays, ``KEY.error.json`` why a fold failed, ``claims/KEY.lock`` is locked
         while a process is at work on the fold. Nothing in it runs code when it is read.
 
+    Attributes
+    ----------
+    n_found : int
+        Folds that were found in it so far, by this process.
+
     Raises
     ------
     OSError
@@ -62,6 +67,7 @@ class Study:
 
     def __init__(self, folder: str | os.PathLike[str]) -> None:
         self.folder = Path(folder)
+        self.n_found = 0
         self._told = False
         self._claims.mkdir(parents=True, exist_ok=True)
         if not os.access(self.folder, os.W_OK | os.X_OK):
@@ -84,13 +90,16 @@ class Study:
             kept = json.loads(file.read_text(encoding="utf-8"))
             if kept["digest"] != _digest(key, kept["plain"], kept["arrays"]):
                 raise ValueError("it does not hold what was written")
-            return kept["plain"] | _read_arrays(self._arrays(key), kept["arrays"])
+            found = kept["plain"] | _read_arrays(self._arrays(key), kept["arrays"])
         except (FileNotFoundError, NotADirectoryError) as error:
             if error.filename == os.fspath(file):
                 return None
             self._warn_of_damage(file, error)
         except _UNREADABLE as error:
             self._warn_of_damage(file, error)
+        else:
+            self.n_found += 1
+            return found
         return None
 
     def keep(self, key: str, fields: Mapping[str, Any]) -> None:
