@@ -7,12 +7,17 @@ import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 from hybridus.inputs.files import replacing
+from hybridus.protocol.calibration import calibration_table, referral_table, reliability_table
+from hybridus.protocol.diagnosis import one_against_rest
+from hybridus.protocol.differences import difference_table, say_differences
+from hybridus.protocol.intervals import ScoresOverGroups, score_intervals
 from hybridus.protocol.run import FoldResult
 from hybridus.protocol.schedule import FoldFailure
 from hybridus.protocol.scoring import MEANINGS
@@ -160,17 +165,169 @@ class Comparison:
         table.columns = pd.MultiIndex.from_tuples(list(columns), names=["model", "repeat"])
         return table
 
+    @cached_property
+    def _over_groups(self) -> ScoresOverGroups:
+        return ScoresOverGroups(self.results)
+
+    @cached_property
+    def intervals(self) -> pd.DataFrame:
+        """A row for each model and score: what the score may be on other groups of this kind.
+
+        ``mean`` and ``std`` as in `table`; ``low`` and ``high``, ends of a 95 % interval. It is
+        that of a bootstrap over groups (column ``over``: "groups"), in which duplicates and repeats
+        do not count as more data: groups are drawn, and scores taken of what was predicted out of
+        folds. It holds for models fitted as these were; other training samples would add to it.
+        Scores that cannot be taken of a part of the predictions (the caller's own), and those of
+        classifiers whose predictions were dropped, have the t interval over folds, with the
+        correction of `corrected_t_test` ("folds"; NaN where there is one fold).
+        """
+        return score_intervals(self._over_groups)
+
+    @cached_property
+    def differences(self) -> pd.DataFrame:
+        """`differences_in` the score that ranks."""
+        return self.differences_in(self.metrics[0])
+
+    def differences_in(self, metric: str) -> pd.DataFrame:
+        """Test the difference of each pair of models in a score.
+
+        Parameters
+        ----------
+        metric : str
+            One of `metrics`.
+
+        Returns
+        -------
+        DataFrame
+            A row for each pair, ``model`` above ``other`` in `table`. ``difference``, of the means
+            over folds; ``low`` and ``high``, its 95 % interval (NaN where the two never differed);
+            ``p``, by the test that decides, and ``p_holm``, the same after Holm's correction over
+            all pairs; ``verdict``, "settled" where that is below 0.05, else "open".
+            ``detectable``, the smallest true difference that these data would settle in 80 % of
+            such comparisons, whatever the other pairs are; ``more_groups``, how many more groups
+            would make an open one detectable if it stays as large, roughly, since the observed
+            difference is only near the true one. ``over``, what interval and test are taken over:
+            "groups", by `hybridus.protocol.statistics.spread_over_groups`, or "folds", by
+            `corrected_t_test`, where `intervals` says so.
+
+            Other tests, not corrected for the number of pairs: ``p_folds``, `corrected_t_test`;
+            ``p_bootstrap``, paired bootstrap over groups; ``p_mcnemar``, exact, a vote for each
+            group (accuracy); ``p_delong``, DeLong's, or Obuchowski's of groups (areas of two
+            classes). The last three are about the models as they were fitted, and err more often
+            than they say about models fitted anew. NaN where a test does not apply.
+
+        Raises
+        ------
+        ValueError
+            For a score that is not there.
+        """
+        if metric not in self.metrics:
+            raise ValueError(f"metric={metric!r}: expected one of {self.metrics}")
+        return difference_table(self._over_groups, metric, self.table.index.tolist())
+
+    @property
+    def conclusions(self) -> list[str]:
+        """What is settled by the score that ranks, what is open, and what could be seen: prose."""
+        return say_differences(self.differences, self.metrics[0], self._over_groups.n_groups)
+
+    def one_against_rest(self, positive: Any, *, specificity: float = 0.9) -> pd.DataFrame:
+        """Read classifiers as tests for one class, with 95 % bootstrap intervals over groups.
+
+        Parameters
+        ----------
+        positive : class
+            What is looked for, such as ``"malignant"``: one of the classes of `y`.
+        specificity : float, default=0.9
+            Share of the other samples that a threshold must leave alone.
+
+        Returns
+        -------
+        DataFrame
+            A row for each model and measure, with ``value``, ``low`` and ``high``:
+            ``sensitivity`` and ``specificity`` as the model decides, over all samples;
+            ``auc``, mean over folds;
+            ``sensitivity_at_90`` and ``specificity_at_90``, what comes of a threshold that leaves
+            90 % of the negatives of the *other* folds alone, so that no sample is judged by a
+            threshold that it helped to choose; the specificity reached is not exactly 90 %;
+            ``sensitivity_on_curve_at_90``, read off the ROC curve of each fold itself, as is often
+            reported, which flatters a little. Measures that need a ranking are NaN for models that
+            only decide. Thresholds stay as they are in the bootstrap.
+
+        Raises
+        ------
+        ValueError
+            Where `positive` is no class, `specificity` no share, or models find masks.
+        """
+        return one_against_rest(self._over_groups, positive, specificity)
+
+    @cached_property
+    def calibration(self) -> pd.DataFrame:
+        """A row for each classifier: whether its probabilities mean what they say.
+
+        ``brier``, mean squared distance of the probabilities of all classes from the truth (0 to
+        2); ``calibration_error``, expected calibration error of the most probable class in 10 bins
+        of equal width; both with ``_low`` and ``_high``, 95 % by the bootstrap over groups.
+        ``error_if_calibrated``, what the error would come to by chance, with as many samples, if
+        the probabilities were right: an error near it is no evidence. ``confidence`` and
+        ``accuracy``, means: the first above the second means that the model is too sure.
+        ``probabilities`` is False for models without `predict_proba`, whose figures are NaN.
+
+        References
+        ----------
+        Brier, G. W. (1950). Verification of forecasts expressed in terms of probability. Monthly
+        Weather Review 78, 1-3.
+
+        Guo, C., Pleiss, G., Sun, Y. and Weinberger, K. Q. (2017). On calibration of modern neural
+        networks. ICML.
+        """
+        self._over_groups.truth  # noqa: B018  refuses masks
+        return calibration_table(self._over_groups)
+
+    def reliability(self, positive: Any = None) -> pd.DataFrame:
+        """Compare probabilities with how often they come true, in 10 bins of equal width.
+
+        Parameters
+        ----------
+        positive : class, default=None
+            The class whose probability is meant; None means the most probable one of each sample.
+
+        Returns
+        -------
+        DataFrame
+            A row for each model that gives probabilities and bin that holds samples, with index
+            levels ``model``, ``from`` and ``to``. ``probability``, mean of what was said;
+            ``share``, how often it came true, with ``low`` and ``high``, 95 % by the bootstrap over
+            groups; ``n`` samples (mean over repeats) and ``n_groups``.
+        """
+        self._over_groups.truth  # noqa: B018  refuses masks
+        return reliability_table(self._over_groups, positive)
+
+    @cached_property
+    def referral(self) -> pd.DataFrame:
+        """Accuracy on what is left where the samples that a model is least sure of go to a person.
+
+        A row for each model and share ``referred``, 0 to 0.5, of each fold, those with the smallest
+        margin between the first and the second class: ``referred_share`` as it came out;
+        ``accuracy`` on the others, with ``low`` and ``high``, 95 % by the bootstrap over groups;
+        ``errors_caught``, share of the model's errors among the referred. Models that neither give
+        probabilities nor a decision function for each class are left out.
+        """
+        self._over_groups.truth  # noqa: B018  refuses masks
+        return referral_table(self._over_groups)
+
     def to_csv(self, file: str | os.PathLike) -> None:
         """Write `table` and how samples were split, whole or not at all."""
         with replacing(file) as temporary:
             self.table.assign(split=self.split).to_csv(temporary)
 
     def __repr__(self) -> str:
-        return f"{self._title()}\n{self._shown().to_string()}\n{self._notes()}".rstrip()
+        lines = [self._title(), self._shown().to_string(), self._notes(), *self.conclusions]
+        return "\n".join(lines)
 
     def _repr_html_(self) -> str:
         title, notes = html.escape(self._title()), html.escape(self._notes())
-        return f"<p>{title}</p>{self._shown().to_html()}<p>{notes}</p>"
+        said = "".join(f"<li>{html.escape(line, quote=False)}</li>" for line in self.conclusions)
+        return f"<p>{title}</p>{self._shown().to_html()}<p>{notes}</p><ul>{said}</ul>"
 
     def _title(self) -> str:
         n_models, n_folds = len(self.table), len(self.results) // len(self.table)
@@ -188,7 +345,8 @@ class Comparison:
                 for mean, spread in zip(table[f"{name}_mean"], table[f"{name}_std"], strict=True)
             ]
         shown["seconds"] = (table["fit_seconds"] + table["score_seconds"]).map("{:.1f}".format)
-        shown["p"] = ["best", *table["p_value"].iloc[1:].map("{:.2g}".format)]
+        behind = self.differences["p_holm"].iloc[: len(table) - 1]
+        shown["p"] = ["best", *behind.map("{:.2g}".format)]
         return shown
 
     def _notes(self) -> str:
@@ -196,7 +354,8 @@ class Comparison:
         for name, error in self.failures.groupby("model", sort=False)["error"].first().items():
             notes.append(f"{name} is left out, since it failed ({error}; see failures)")
         notes += ["mean ± standard deviation over folds", "seconds of a fold"]
-        notes.append(f"p: corrected resampled t-test of {self.metrics[0]} against the best")
+        if len(self.table) > 1:
+            notes.append(f"p: of the difference in {self.metrics[0]} to the best, see differences")
         return "; ".join(
             notes + [f"{name}: {MEANINGS[name]}" for name in self.metrics if name in MEANINGS]
         )
