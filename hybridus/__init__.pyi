@@ -34,6 +34,7 @@ from .inputs.augmentation import Augmentation as Augmentation
 from .presets import list_presets as list_presets, make_preset as make_preset
 from .protocol.compare import compare as compare
 from .protocol.comparison import Comparison as Comparison
+from .protocol.duplicates import near_duplicate_groups as near_duplicate_groups
 from .protocol.folds import LesionGroupKFold as LesionGroupKFold
 from .protocol.scoring import LesionScores as LesionScores
 from .report import (

@@ -1,0 +1,1 @@
+"""What an audit looks at: thumbnails, candidates for duplicates, how one lies on another."""
