@@ -3,7 +3,7 @@
 import itertools
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import KW_ONLY, replace
 from numbers import Integral
 from typing import Any, ClassVar, Literal
 
@@ -19,6 +19,8 @@ from hybridus.encoders.engine import Engine, EngineChoice, choose_engine, open_e
 from hybridus.encoders.frozen import FrozenEncoder, Pooling, freeze
 from hybridus.encoders.registry import EncoderSpec
 from hybridus.estimators.fitting import all_or_nothing
+from hybridus.estimators.on_images import OnImages
+from hybridus.estimators.parameters import with_parameters
 from hybridus.inputs.images import Images, content_key, tag_images, validate_images
 from hybridus.inputs.labels import check_any_labels
 from hybridus.inputs.resizing import Resize, map_ahead, resize_image, widen
@@ -31,7 +33,8 @@ _CLAIM = 128  # images that one of several processes takes upon itself at first
 _DECIDING = ("encoder", "weights", "layers", "pooling", "image_size", "resize", "precision")
 
 
-class DeepFeatureExtractor(TransformerMixin, BaseEstimator):
+@with_parameters
+class DeepFeatureExtractor(OnImages, TransformerMixin, BaseEstimator):
     """Turn images into features of a frozen pretrained CNN.
 
     Every tapped layer is pooled over its positions, and the pooled vectors are concatenated. The
@@ -56,14 +59,6 @@ class DeepFeatureExtractor(TransformerMixin, BaseEstimator):
         (Radenovic et al. 2019, arXiv:1711.02512), or not at all.
     image_size : int or (int, int), default=None
         Height and width in pixels to which images are resized; None is the encoder's own.
-    image_shape : tuple of int, default=None
-        Shape of images that are given as flattened rows: (H, W), (H, W, 1) or (H, W, 3). Needed
-        only where it cannot be guessed: a square number of values is a grey image, three times a
-        square a colour image.
-    value_range : (float, float), default=None
-        The values of black and white in the images, arrays and files alike: (0, 4095) for 12 bits.
-        None is 0..1 for floats and bool, 0..65535 for uint16, else 0..255; an image whose values
-        show another scale is an error.
     resize : {"stretch", "pad"}, default="stretch"
         "pad" keeps the aspect ratio and centres the image on black.
     engine : {"auto", "keras", "openvino"}, default="auto"
@@ -87,10 +82,6 @@ class DeepFeatureExtractor(TransformerMixin, BaseEstimator):
     frozen_ : FrozenEncoder
         What decides a feature, as plain data: encoder, layers, pooling, input size and the digest
         of the weights.
-    n_features_in_ : int
-        Values in one image, where all images had one shape.
-    feature_names_in_ : array of str
-        Column names, where `fit` saw a DataFrame of flattened images.
 
     Notes
     -----
@@ -110,14 +101,25 @@ class DeepFeatureExtractor(TransformerMixin, BaseEstimator):
     (4, 1552)
     """
 
+    encoder: str | EncoderSpec = "mobilenet_v2"
+    _: KW_ONLY
+    weights: str | os.PathLike = "imagenet"
+    layers: str | Sequence[str] = "multi"
+    pooling: Pooling = "avg"
+    image_size: int | tuple[int, int] | None = None
+    resize: Resize = "stretch"
+    engine: EngineChoice = "auto"
+    precision: Literal["float32", "bfloat16"] = "float32"
+    batch_size: int | None = None
+    cache: bool | str | os.PathLike | FeatureStore = True
+    verbose: int = 0
+
     _parameter_constraints: ClassVar[dict] = {
         "encoder": [str, EncoderSpec],
         "weights": [str, os.PathLike],
         "layers": [StrOptions({"last", "multi"}), list, tuple],
         "pooling": [StrOptions({"avg", "max", "avgmax", "gem", "flatten"})],
         "image_size": [None, Interval(Integral, 1, None, closed="left"), tuple, list],
-        "image_shape": [None, tuple, list],
-        "value_range": [None, tuple, list],
         "resize": [StrOptions({"stretch", "pad"})],
         "engine": [StrOptions({"auto", "keras", "openvino"})],
         "precision": [StrOptions({"float32", "bfloat16"})],
@@ -125,37 +127,6 @@ class DeepFeatureExtractor(TransformerMixin, BaseEstimator):
         "cache": ["boolean", str, os.PathLike, FeatureStore],
         "verbose": ["verbose"],
     }
-
-    def __init__(
-        self,
-        encoder: str | EncoderSpec = "mobilenet_v2",
-        *,
-        weights: str | os.PathLike = "imagenet",
-        layers: str | Sequence[str] = "multi",
-        pooling: Pooling = "avg",
-        image_size: int | tuple[int, int] | None = None,
-        image_shape: tuple[int, ...] | None = None,
-        value_range: tuple[float, float] | None = None,
-        resize: Resize = "stretch",
-        engine: EngineChoice = "auto",
-        precision: Literal["float32", "bfloat16"] = "float32",
-        batch_size: int | None = None,
-        cache: bool | str | os.PathLike | FeatureStore = True,
-        verbose: int = 0,
-    ) -> None:
-        self.encoder = encoder
-        self.weights = weights
-        self.layers = layers
-        self.pooling = pooling
-        self.image_size = image_size
-        self.image_shape = image_shape
-        self.value_range = value_range
-        self.resize = resize
-        self.engine = engine
-        self.precision = precision
-        self.batch_size = batch_size
-        self.cache = cache
-        self.verbose = verbose
 
     @all_or_nothing
     @_fit_context(prefer_skip_nested_validation=True)

@@ -6,6 +6,7 @@ form of what came in, so that the filters stand anywhere before an estimator in 
 
 from abc import abstractmethod
 from collections.abc import Callable
+from dataclasses import KW_ONLY
 from numbers import Integral, Real
 from typing import Any, ClassVar, Literal, Self
 
@@ -25,6 +26,8 @@ from hybridus._sklearn import (
     _wrap_data_with_container,
 )
 from hybridus.estimators.fitting import all_or_nothing
+from hybridus.estimators.on_images import OnImages
+from hybridus.estimators.parameters import with_parameters
 from hybridus.inputs.images import tag_images, validate_images
 from hybridus.inputs.resizing import map_ahead
 
@@ -33,15 +36,12 @@ _SIXTEEN_BIT_STEP = 1 / 65535
 _FLAT = 1e-10  # variance below one step of a 16-bit image: nothing but rounding
 
 
-class _ImageFilter(TransformerMixin, BaseEstimator, auto_wrap_output_keys=None):  # type: ignore[call-arg]
+class _ImageFilter(OnImages, TransformerMixin, BaseEstimator, auto_wrap_output_keys=None):  # type: ignore[call-arg]
     """Apply ``_filter`` to images one by one and hand them back in the form they came in.
 
     scikit-learn does not wrap `transform` here: rows become DataFrames where `set_output` asks for
     it, images, for which a DataFrame has no place, stay arrays.
     """
-
-    image_shape: tuple[int, ...] | None
-    value_range: tuple[float, float] | None
 
     @abstractmethod
     def _filter(self, image: NDArray[np.float32]) -> NDArray:
@@ -142,6 +142,7 @@ class _ImageFilter(TransformerMixin, BaseEstimator, auto_wrap_output_keys=None):
         return tags
 
 
+@with_parameters
 class ContrastEqualizer(_ImageFilter):
     """Even out contrast over an image: contrast-limited adaptive histogram equalization (CLAHE).
 
@@ -158,23 +159,11 @@ class ContrastEqualizer(_ImageFilter):
     tile_grid : int or (int, int), default=(8, 8)
         Tiles down and across an image. Tiles are at least 8 pixels high and wide, or as the image
         where that is smaller, so small images have fewer.
-    image_shape : tuple of int, default=None
-        Shape of images that are given as flattened rows: (H, W), (H, W, 1) or (H, W, 3). Needed
-        only where it cannot be guessed: a square number of values is a grey image, three times a
-        square a colour image.
-    value_range : (float, float), default=None
-        The values of black and white in the images, arrays and files alike: (0, 4095) for 12 bits.
-        None is 0..1 for floats and bool, 0..65535 for uint16, else 0..255; an image whose values
-        show another scale is an error.
 
     Attributes
     ----------
     image_shape_ : tuple of int or None
         Shape of every image that `fit` saw; None for files and images of different sizes.
-    n_features_in_ : int
-        Values in one image, where all images had one shape.
-    feature_names_in_ : array of str
-        Column names, where `fit` saw a DataFrame of flattened images.
 
     Notes
     -----
@@ -194,25 +183,14 @@ class ContrastEqualizer(_ImageFilter):
     ((2, 64, 64), 0.0, 1.0)
     """
 
+    clip_limit: float = 0.01
+    _: KW_ONLY
+    tile_grid: int | tuple[int, int] = (8, 8)
+
     _parameter_constraints: ClassVar[dict] = {
         "clip_limit": [Interval(Real, 0, 1, closed="right")],
         "tile_grid": [Interval(Integral, 1, None, closed="left"), tuple, list],
-        "image_shape": [None, tuple, list],
-        "value_range": [None, tuple, list],
     }
-
-    def __init__(
-        self,
-        clip_limit: float = 0.01,
-        *,
-        tile_grid: int | tuple[int, int] = (8, 8),
-        image_shape: tuple[int, ...] | None = None,
-        value_range: tuple[float, float] | None = None,
-    ) -> None:
-        self.clip_limit = clip_limit
-        self.tile_grid = tile_grid
-        self.image_shape = image_shape
-        self.value_range = value_range
 
     def _validate_params(self) -> None:
         super()._validate_params()
@@ -242,6 +220,7 @@ class ContrastEqualizer(_ImageFilter):
         return equalize_adapthist(image, kernel_size=tile, clip_limit=self.clip_limit)
 
 
+@with_parameters
 class SpeckleFilter(_ImageFilter):
     """Smooth the speckle of coherent imaging (ultrasound, radar) and keep edges.
 
@@ -263,23 +242,11 @@ class SpeckleFilter(_ImageFilter):
     size : int, default=5
         Height and width of the window in pixels, odd, 3 to 31; about twice the size of a speckle.
         Larger windows smooth more.
-    image_shape : tuple of int, default=None
-        Shape of images that are given as flattened rows: (H, W), (H, W, 1) or (H, W, 3). Needed
-        only where it cannot be guessed: a square number of values is a grey image, three times a
-        square a colour image.
-    value_range : (float, float), default=None
-        The values of black and white in the images, arrays and files alike: (0, 4095) for 12 bits.
-        None is 0..1 for floats and bool, 0..65535 for uint16, else 0..255; an image whose values
-        show another scale is an error.
 
     Attributes
     ----------
     image_shape_ : tuple of int or None
         Shape of every image that `fit` saw; None for files and images of different sizes.
-    n_features_in_ : int
-        Values in one image, where all images had one shape.
-    feature_names_in_ : array of str
-        Column names, where `fit` saw a DataFrame of flattened images.
 
     Notes
     -----
@@ -299,25 +266,14 @@ class SpeckleFilter(_ImageFilter):
     True
     """
 
+    method: Literal["lee", "median", "bilateral", "tv"] = "lee"
+    _: KW_ONLY
+    size: int = 5
+
     _parameter_constraints: ClassVar[dict] = {
         "method": [StrOptions({"lee", "median", "bilateral", "tv"})],
         "size": [Options(Integral, set(range(3, 32, 2)))],
-        "image_shape": [None, tuple, list],
-        "value_range": [None, tuple, list],
     }
-
-    def __init__(
-        self,
-        method: Literal["lee", "median", "bilateral", "tv"] = "lee",
-        *,
-        size: int = 5,
-        image_shape: tuple[int, ...] | None = None,
-        value_range: tuple[float, float] | None = None,
-    ) -> None:
-        self.method = method
-        self.size = size
-        self.image_shape = image_shape
-        self.value_range = value_range
 
     def _filter(self, image: NDArray[np.float32]) -> NDArray:
         smooth = _METHODS[self.method]

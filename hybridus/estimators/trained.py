@@ -20,6 +20,7 @@ from sklearn.callback import CallbackSupportMixin
 from sklearn.utils import check_random_state
 
 from hybridus._sklearn import Interval, StrOptions
+from hybridus.estimators.on_images import OnImages
 from hybridus.estimators.parameters import with_parameters
 from hybridus.inputs.augmentation import Augmentation, resolve_augmentation
 from hybridus.inputs.groups import group_names
@@ -38,15 +39,11 @@ POLICIES = {"float32": "float32", "bfloat16": "mixed_bfloat16"}
 
 
 @with_parameters
-class NetworkEstimator(CallbackSupportMixin, BaseEstimator):
+class NetworkEstimator(OnImages, CallbackSupportMixin, BaseEstimator):
     """Base of estimators that train a network.
 
     Parameters
     ----------
-    image_shape : tuple of int, default=None
-        Shape of images that are given as flattened rows; see `DeepFeatureExtractor`.
-    value_range : (float, float), default=None
-        The values of black and white in the images; see `DeepFeatureExtractor`.
     resize : {"stretch", "pad"}, default="stretch"
         "pad" keeps the aspect ratio and centres the image on black.
     augmentation : {"light", "strong"}, Augmentation or None, default="light"
@@ -88,13 +85,9 @@ class NetworkEstimator(CallbackSupportMixin, BaseEstimator):
         Epoch with the lowest watched loss; with `early_stopping` its weights are kept.
     variables_ : dict of str to array
         Values of all variables, by their path.
-    n_features_in_ : int
-        Values in one image, where all images had one shape.
     """
 
     _: KW_ONLY
-    image_shape: tuple[int, ...] | None = None
-    value_range: tuple[float, float] | None = None
     resize: Resize = "stretch"
     augmentation: str | Augmentation | None = "light"
     optimizer: str | Mapping[str, Any] = "adam"
@@ -110,8 +103,6 @@ class NetworkEstimator(CallbackSupportMixin, BaseEstimator):
     verbose: int = 0
 
     _parameter_constraints: ClassVar[dict] = {
-        "image_shape": [None, tuple, list],
-        "value_range": [None, tuple, list],
         "resize": [StrOptions({"stretch", "pad"})],
         "augmentation": [str, Augmentation, None],
         "optimizer": [str, dict],

@@ -3,6 +3,7 @@
 import math
 import os
 from collections.abc import Iterator, Sequence
+from dataclasses import KW_ONLY
 from numbers import Integral, Real
 from typing import Any, ClassVar, Literal, cast
 
@@ -21,6 +22,8 @@ from hybridus.encoders.engine import choose_engine
 from hybridus.encoders.frozen import FrozenEncoder, freeze
 from hybridus.encoders.registry import EncoderSpec
 from hybridus.estimators.fitting import all_or_nothing
+from hybridus.estimators.on_images import OnImages
+from hybridus.estimators.parameters import with_parameters
 from hybridus.estimators.segmenters.prediction import (
     CLEANING_CONSTRAINT,
     Cleaning,
@@ -47,7 +50,8 @@ from hybridus.training.held_out import split_validation
 Places = NDArray[np.intp]  # pixels of one image, counted row by row
 
 
-class PixelSegmenter(SegmenterMixin, BaseEstimator):
+@with_parameters
+class PixelSegmenter(OnImages, SegmenterMixin, BaseEstimator):
     """Segment lesions by classifying each pixel on its own: the "ANN" of the reported research.
 
     Features of a pixel are intensity, edges and texture at several scales
@@ -89,8 +93,6 @@ class PixelSegmenter(SegmenterMixin, BaseEstimator):
     n_pixel_features_ : int
     threshold_ : float
     mask_size_ : tuple of int
-    n_features_in_ : int
-        Values in one image, where all images had one shape.
 
     Examples
     --------
@@ -103,8 +105,22 @@ class PixelSegmenter(SegmenterMixin, BaseEstimator):
     (12, 32, 32, 1)
     """
 
-    frozen_: FrozenEncoder | None
-    _sigma_max: float | None  # of the last fit, None where it took deep features alone
+    estimator: Any = None
+    features: Literal["basic", "deep", "both"] = "both"
+    _: KW_ONLY
+    sigma_max: float = 16.0
+    encoder: str | EncoderSpec = "mobilenet_v2"
+    weights: str | os.PathLike = "imagenet"
+    layers: str | Sequence[str] = "multi"
+    image_size: int | tuple[int, int] = 224
+    mask_size: int | tuple[int, int] = 128
+    n_pixels: int = 200
+    resize: Resize = "stretch"
+    threshold: float | Literal["auto"] = 0.5
+    validation_fraction: float = 0.15
+    postprocess: Cleaning = None
+    output_size: Literal["input", "network"] = "input"
+    random_state: Any = None
 
     _parameter_constraints: ClassVar[dict] = {
         "estimator": [HasMethods(["fit", "predict_proba"]), None],
@@ -116,8 +132,6 @@ class PixelSegmenter(SegmenterMixin, BaseEstimator):
         "image_size": [Interval(Integral, 1, None, closed="left"), tuple, list],
         "mask_size": [Interval(Integral, 1, None, closed="left"), tuple, list],
         "n_pixels": [Interval(Integral, 2, None, closed="left")],
-        "image_shape": [None, tuple, list],
-        "value_range": [None, tuple, list],
         "resize": [StrOptions({"stretch", "pad"})],
         "threshold": [Interval(Real, 0, 1, closed="both"), StrOptions({"auto"})],
         "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
@@ -127,45 +141,6 @@ class PixelSegmenter(SegmenterMixin, BaseEstimator):
     }
     # `groups` reach the split for the threshold wherever metadata routing is on.
     __metadata_request__fit: ClassVar[dict] = {"groups": True}
-
-    def __init__(
-        self,
-        estimator: Any = None,
-        features: Literal["basic", "deep", "both"] = "both",
-        *,
-        sigma_max: float = 16.0,
-        encoder: str | EncoderSpec = "mobilenet_v2",
-        weights: str | os.PathLike = "imagenet",
-        layers: str | Sequence[str] = "multi",
-        image_size: int | tuple[int, int] = 224,
-        mask_size: int | tuple[int, int] = 128,
-        n_pixels: int = 200,
-        image_shape: tuple[int, ...] | None = None,
-        value_range: tuple[float, float] | None = None,
-        resize: Resize = "stretch",
-        threshold: float | Literal["auto"] = 0.5,
-        validation_fraction: float = 0.15,
-        postprocess: Cleaning = None,
-        output_size: Literal["input", "network"] = "input",
-        random_state: Any = None,
-    ) -> None:
-        self.estimator = estimator
-        self.features = features
-        self.sigma_max = sigma_max
-        self.encoder = encoder
-        self.weights = weights
-        self.layers = layers
-        self.image_size = image_size
-        self.mask_size = mask_size
-        self.n_pixels = n_pixels
-        self.image_shape = image_shape
-        self.value_range = value_range
-        self.resize = resize
-        self.threshold = threshold
-        self.validation_fraction = validation_fraction
-        self.postprocess = postprocess
-        self.output_size = output_size
-        self.random_state = random_state
 
     @all_or_nothing
     @_fit_context(prefer_skip_nested_validation=False)
@@ -288,7 +263,8 @@ class PixelSegmenter(SegmenterMixin, BaseEstimator):
             )
         self.mask_size_ = resolve_mask_size(self.mask_size, "mask_size")
         self.resize_ = self.resize
-        self.frozen_ = None if self.features == "basic" else self._freeze()
+        self.frozen_: FrozenEncoder | None = None if self.features == "basic" else self._freeze()
+        # None where deep features alone are taken.
         self._sigma_max = None if self.features == "deep" else float(self.sigma_max)
 
     @property
