@@ -392,3 +392,9 @@ class TestEngines:
         for size in range(32, 32 + 8 * 4, 4):
             open_engine(frozen_encoder(layers=["Conv1"], image_size=size), batch_size=1)
         assert len(engine._pool) == engine._MOST_ENGINES
+
+
+def test_a_row_of_keras_applications_downloads_nothing_and_takes_any_size():
+    row = EncoderSpec("small", "keras.applications.MobileNetV3Small", options={"alpha": 0.75})
+    assert row.options == {"include_top": False, "weights": None, "alpha": 0.75}
+    assert EncoderSpec("own", "tiny_networks.build_tiny").options == {}

@@ -328,7 +328,7 @@ def read_range(text: str) -> tuple[float, float] | None:
     ValueError
         Unless they are two finite numbers, the lower one first.
     """
-    from hybridus.inputs.images import check_value_range
+    from hybridus.inputs.values import check_value_range
 
     try:
         return check_value_range([float(value) for value in text.split(",")])

@@ -76,8 +76,18 @@ class EncoderSpec:
     keras_file: str | None = None
     bundled: str | None = None
 
+    def __post_init__(self) -> None:
+        if self._is_application:
+            # Left to itself, the builder would download weights, and want its own input size.
+            options = {"include_top": False, "weights": None, **self.options}
+            object.__setattr__(self, "options", options)
+
     def __hash__(self) -> int:
         return hash(self.name)
+
+    @property
+    def _is_application(self) -> bool:
+        return isinstance(self.builder, str) and self.builder.startswith(_APPLICATIONS)
 
     def build(self, image_size: tuple[int, int]) -> Any:
         """Build the network, a `keras.Model` on images of shape (height, width, 3).
@@ -122,7 +132,7 @@ class EncoderSpec:
         None where only the built network can tell: a name does not say what a function does, nor
         the text of an object what is in it.
         """
-        if not isinstance(self.builder, str) or not self.builder.startswith(_APPLICATIONS):
+        if not self._is_application:
             return None
         try:
             return json.dumps([self.builder, dict(self.options)], sort_keys=True)
@@ -227,12 +237,10 @@ default="none"
                 "Preprocessing"
             )
         preprocessing = PREPROCESSING[preprocessing]
-    applications = isinstance(builder, str) and builder.startswith(_APPLICATIONS)
-    defaults = {"include_top": False, "weights": None} if applications else {}
     spec = EncoderSpec(
         name=name,
         builder=builder,
-        options={**defaults, **(options or {})},
+        options=options or {},
         preprocessing=preprocessing,
         image_size=resolve_size(image_size),
         taps=tuple(taps),

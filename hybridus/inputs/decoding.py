@@ -15,7 +15,7 @@ from PIL import ExifTags, Image, ImageFile, ImageOps, UnidentifiedImageError
 
 _TURNED = frozenset({5, 6, 7, 8})  # EXIF orientations that swap height and width
 _MIN_IS_WHITE, _PHOTOMETRIC, _BITS = 0, 262, 258  # of TIFF
-_QUARTER = 64  # of full scale; compare images._SHOWN
+_QUARTER = 64  # of full scale; compare values._SHOWN
 # Where a PNG file keeps its orientation; it may stand after the pixels.
 _PNG_ORIENTATION = (b"eXIf", b"Raw profile type", b"XML:com.adobe.xmp")
 
