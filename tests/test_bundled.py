@@ -27,16 +27,16 @@ def arrays():
         return {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
 
 
-def features(weights, images, **options):
+def features(weights, images):
     extractor = DeepFeatureExtractor(
-        ENCODER, weights=weights, layers="last", image_size=128, cache=False, **options
+        ENCODER, weights=weights, layers="last", image_size=128, engine="keras", cache=False
     )
     return extractor.fit_transform(images)
 
 
 @pytest.fixture(scope="module")
 def phantoms():
-    return make_breast_phantoms(400, random_state=77)
+    return make_breast_phantoms(240, image_size=128, random_state=77)
 
 
 @pytest.fixture(scope="module")
@@ -95,7 +95,7 @@ def test_they_are_not_the_imagenet_weights(arrays, real_weights, shared):
 
 
 def test_features_use_all_channels_and_stay_in_range(bundled_rows):
-    assert bundled_rows.shape == (400, 1280)
+    assert bundled_rows.shape == (240, 1280)
     assert np.isfinite(bundled_rows).all()
     assert bundled_rows.min() >= 0
     assert bundled_rows.max() <= 6  # of ReLU6
