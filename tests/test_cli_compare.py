@@ -319,6 +319,41 @@ def test_tables_hold_what_the_folds_hold_and_how_they_were_made(light, scans, ta
     assert "Not a medical device" in told.stdout
 
 
+@pytest.mark.parametrize("task", TASKS)
+def test_what_was_said_of_each_image_and_of_each_pair_is_written_and_told(light, scans, task):
+    models = ("--models", f"{task}-scans,{task}-phantoms", "--repeats", 2, "--folds", 2)
+    told = succeeded(scans, *CURATED, *models)
+    pair = table_of(task, "_differences").iloc[0]
+    assert pair[["model", "other"]].tolist() == table_of(task)["model"].tolist()
+    assert {"open": "which settles nothing", "settled": "has a higher"}[
+        pair["verdict"]
+    ] in told.stdout
+    images = table_of(task, "_predictions")
+    assert len(images) == 2 * 2 * 24
+    row = images.iloc[7]
+    name = os.path.basename(row["filename"])
+    assert os.path.samefile(row["filename"], scans / name.split(" (")[0] / name)
+    in_group = images.loc[images["group"] == row["group"], "filename"].unique()
+    assert len(in_group) == 2
+    if task == "classify":
+        assert row["truth"] == name.split(" (")[0]
+        scores = images[[f"score_{name}" for name in CLASSES]]
+        assert (
+            scores.idxmax(axis=1).str.removeprefix("score_").tolist()
+            == images["predicted"].tolist()
+        )
+        right = images["truth"] == images["predicted"]
+        accuracy = right.groupby(images["model"]).mean()
+        expected = table_of(task).set_index("model")["accuracy_mean"]
+        assert accuracy.to_dict() == pytest.approx(expected.to_dict(), abs=0.03)
+    else:
+        lesions = images[~images["filename"].str.contains("normal")]
+        assert images["dice"].notna().sum() == len(lesions) == 2 * 2 * 16
+        of_model = lesions.groupby("model")["dice"].mean()
+        expected = table_of(task).set_index("model")["dice_mean"]
+        assert of_model.to_dict() == pytest.approx(expected.to_dict(), abs=0.02)
+
+
 def test_segmenters_are_judged_at_one_size_on_lesions_and_on_normals(light, scans):
     told = succeeded(scans, *CURATED, "--models", "segment-scans,alarmed", "--folds", 2)
     table = table_of("segment").set_index("model")

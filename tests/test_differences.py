@@ -143,7 +143,7 @@ def test_holm_corrects_for_all_pairs_and_words_follow(cancer):
     assert len(lines) == 4
     assert all(line.split(":")[0] in ("settled", "open") for line in lines[:2])
     assert lines[2].startswith(f"pairs without {best}: ")
-    assert "569 groups show with a power of 80 %, after Holm's correction over 3 pairs" in lines[3]
+    assert "569 samples show with a power of 80 %, after Holm's correction over 3 pairs" in lines[3]
     assert all(line in repr(found) and line in found._repr_html_() for line in lines)
 
 
@@ -226,7 +226,7 @@ def test_one_fold_is_tested_over_its_groups(told):
     assert np.isnan(row["p_folds"])
     assert row["over"] == "groups"
     assert 0 < row["p"] < 1
-    assert "67 groups" in found.conclusions[-1]
+    assert "67 samples show" in found.conclusions[-1]
 
 
 def test_models_that_never_differ_are_not_called_equal(told):
@@ -235,8 +235,23 @@ def test_models_that_never_differ_are_not_called_equal(told):
     row = found.differences.iloc[0]
     assert (row["difference"], row["p"], row["verdict"]) == (0, 1, "open")
     assert row[["low", "high", "detectable", "more_groups"]].isna().all()
-    assert found.conclusions == ["open: a and b differ by 0.000"]
+    assert found.conclusions == ["open: a and b differ by 0.000, which settles nothing"]
     single = compare({"a": Told(1)}, X, y, groups="independent", scoring="accuracy")
     assert single.differences.empty
     assert single.conclusions == []
     assert "more_groups" in single.differences.columns
+
+
+def test_samples_tell_what_was_said_of_each(cancer):
+    y, found = cancer
+    table = found.samples
+    assert len(table) == 3 * 569
+    of_tree = table[table["model"] == "tree"].set_index("sample").sort_index()
+    np.testing.assert_array_equal(of_tree["truth"], y)
+    np.testing.assert_array_equal(of_tree["predicted"], found.predictions["tree"][0])
+    np.testing.assert_array_equal(of_tree["score_1"] > 0.5, of_tree["predicted"])
+    assert of_tree["group"].isna().all()
+    by = table.groupby("model")["scored_by"].unique().str[0].to_dict()
+    assert by == {"svm": "decision_function", "bayes": "predict_proba", "tree": "predict_proba"}
+    of_svm = table[table["model"] == "svm"]
+    np.testing.assert_array_equal(of_svm["score_1"] > 0, of_svm["predicted"] == 1)

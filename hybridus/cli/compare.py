@@ -70,6 +70,16 @@ class Settings:
         """Where the finished folds lie."""
         return self.out / f"{self._noun}_folds.csv"
 
+    @property
+    def samples_file(self) -> Path:
+        """Where it lies what was said of each image."""
+        return self.out / f"{self._noun}_predictions.csv"
+
+    @property
+    def differences_file(self) -> Path:
+        """Where the tests of all pairs lie."""
+        return self.out / f"{self._noun}_differences.csv"
+
     def overlay_file(self, model: str) -> Path:
         """Where the masks of a model are drawn."""
         return self.out / f"{self._noun}_{model}.png"
@@ -264,18 +274,19 @@ HELP = f"""Compare frozen deep features with classical heads, fine-tuned network
 
 All are scored on the same outer folds. A hybrid is a grid search over its head on inner folds,
 fitted anew inside every outer fold; a network has fixed settings and holds out part of what it is
-fitted on, to stop in time. Prints a table and writes OUT/classification.csv,
-OUT/classification_folds.csv (a row as soon as a fold is done) and the best model, refitted on all
-images, as OUT/models/NAME.joblib. For research; not a medical device.
+fitted on, to stop in time. Prints a table, says which differences are settled, and writes
+OUT/classification.csv, OUT/classification_folds.csv (a row as soon as a fold is done), the tests of
+all pairs as OUT/classification_differences.csv, what each model said of each image while it was not
+trained on it as OUT/classification_predictions.csv, and the best model, refitted on all images, as
+OUT/models/NAME.joblib. For research; not a medical device.
 
 Each finished fold is kept in OUT/study (--study), so the same command goes on where it stopped, and
 computes again only what other images, settings, weights or versions decide anew. A model that fails
 is left out, and the exit code is 1.
 
 Segmenters need masks: those of BUSI, or --masks. Dice, IoU and HD95 are those of images with a
-lesion, beside the false positives on images without. Writes OUT/segmentation.csv,
-OUT/segmentation_folds.csv, the best model, and of each model's first fold the best, median and
-worst masks as OUT/segmentation_NAME.png.
+lesion, beside the false positives on images without. Writes the same as OUT/segmentation*.csv, and
+of each model's first fold the best, median and worst masks as OUT/segmentation_NAME.png.
 
 Models compared on DATA unless others are named: {_names("scans")}.
 
@@ -412,7 +423,9 @@ def _compare(scans: Data, settings: Settings) -> bool:
             leaky = inflated.table
             leaky = leaky.drop(columns=["behind_best", "p_value"])  # nobody should choose by them
     results.write_table(honest, leaky, scans, digest, settings)
-    tables.print_table(honest, settings.task, settings.folds * settings.repeats)
+    results.write_samples(compared, scans, settings)
+    results.write_csv(compared.differences.reset_index(), settings.differences_file)
+    tables.print_table(compared, settings.task, settings.folds * settings.repeats)
     n_folds = settings.repeats * (settings.folds + settings.leaky)
     tables.tell_found(study.n_found, len(models) * n_folds)
     if leaky is not None:
@@ -425,7 +438,8 @@ def _compare(scans: Data, settings: Settings) -> bool:
     fitted = results.refit(models[best], scans.images, target, scans.groups, model_file)
     tables.tell_best(honest, fitted, settings.task, len(scans.images))
     overlay = {"overlay": settings.overlay_file(best)} if segments else {}
-    files = {"table": settings.table_file, "folds": settings.folds_file, **overlay}
+    files = {"table": settings.table_file, "folds": settings.folds_file}
+    files |= {"pairs": settings.differences_file, "images": settings.samples_file, **overlay}
     results.tell_files(files | {"model": model_file})
     return tables.tell_failures(failures, settings)
 
@@ -451,12 +465,14 @@ def _build(
 def _drawn(
     result: FoldResult | FoldFailure, scans: Data, settings: Settings
 ) -> FoldResult | FoldFailure:
-    """Draw the masks of a model's first fold, and let go of all."""
+    """Draw the masks of a model's first fold, and let go of them."""
     from hybridus.protocol.schedule import FoldFailure
 
     if isinstance(result, FoldFailure):
         return result
-    if settings.task is Task.segment and result.repeat == result.fold == 0:
+    if settings.task is Task.classify:
+        return result
+    if result.repeat == result.fold == 0:
         results.draw_masks(result, scans, settings)
     return result.without_predictions()
 

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from hybridus.cli.compare import Settings
     from hybridus.cli.data import Data
+    from hybridus.protocol.comparison import Comparison
     from hybridus.protocol.run import FoldResult
     from hybridus.protocol.schedule import FoldFailure
 
@@ -156,6 +157,19 @@ def write_table(
     if settings.task == "segment":
         columns["mask_size"] = MASK_SIZE
     write_csv(rows.assign(**columns), settings.table_file)
+
+
+def write_samples(compared: Comparison, dataset: Data, settings: Settings) -> None:
+    """Write what each model said of each image while it was not trained on it."""
+    rows = compared.samples
+    if all(isinstance(image, str | os.PathLike) for image in dataset.images):
+        files = [os.fspath(dataset.images[position]) for position in rows["sample"]]
+        rows.insert(3, "filename", files)
+    names = dict(enumerate(dataset.target_names))
+    for column in rows.columns.intersection(["truth", "predicted"]):
+        rows[column] = rows[column].map(names)
+    scores = {f"score_{label}": f"score_{name}" for label, name in names.items()}
+    write_csv(rows.rename(columns=scores), settings.samples_file)
 
 
 def _version(package: str) -> str | None:

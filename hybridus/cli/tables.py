@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from hybridus.cli.compare import Settings
     from hybridus.cli.data import Data
+    from hybridus.protocol.comparison import Comparison
 
 MASK_SIZE = 128  # pixels; masks are judged at this size, since images differ in theirs
 
@@ -124,19 +125,26 @@ def tell_found(n_found: int, n_folds: int) -> None:
         )
 
 
-def print_table(table: pd.DataFrame, task: str, n_folds: int) -> None:
-    """Print a row for each model, best first."""
+def print_table(compared: Comparison, task: str, n_folds: int) -> None:
+    """Print a row for each model, best first, and say which differences are settled."""
+    table = compared.table
+    behind = [float("nan"), *compared.differences["p_holm"].iloc[: len(table) - 1]]
     shown = [one for one in METRICS[task] if table[f"{one.name}_mean"].notna().any()]
     grid = new_grid(["model", *(one.heading for one in shown), "s", "p"])
-    for name, row in table.iterrows():
-        grid.add_row(str(name), *_cells(row, shown), _seconds(row), _p_value(row))
+    for (name, row), p in zip(table.iterrows(), behind, strict=True):
+        grid.add_row(str(name), *_cells(row, shown), _seconds(row), _p_value(p))
     SCREEN.print(grid)
     SCREEN.print()
     legend = "".join(f"{one.heading}: {one.meaning}; " for one in shown if one.meaning)
+    tested = f"; p: of the difference in {shown[0].heading} to the best, tested over groups and "
+    tested += "corrected for the number of pairs"
     tell(
         f"Mean ± standard deviation over {n_folds} folds. {legend}s: seconds a fold, fit and "
-        f"score; p: corrected resampled t-test of {shown[0].heading} against the best."
+        f"score{tested * (len(table) > 1)}."
     )
+    for line in compared.conclusions:
+        verdict, colon, rest = line.partition(":")
+        tell(f"[bold]{escape(verdict)}[/]{colon}{escape(rest)}")
 
 
 def print_both(honest: pd.DataFrame, leaky: pd.DataFrame, settings: Settings) -> None:
@@ -255,9 +263,8 @@ def _seconds(row: pd.Series) -> str:
     return f"{taken:.1f}" if taken < 100 else f"{taken:.0f}"
 
 
-def _p_value(row: pd.Series) -> str:
+def _p_value(value: float) -> str:
     """Of the difference to the best model, which has none itself."""
-    value = row["p_value"]
     if value != value:
         return "best"
     return "<.01" if value < 0.01 else f"{value:.2f}".replace("0.", ".")

@@ -19,6 +19,7 @@ from hybridus.protocol.diagnosis import one_against_rest
 from hybridus.protocol.differences import difference_table, say_differences
 from hybridus.protocol.intervals import ScoresOverGroups, score_intervals
 from hybridus.protocol.run import FoldResult
+from hybridus.protocol.samples import sample_table
 from hybridus.protocol.schedule import FoldFailure
 from hybridus.protocol.scoring import MEANINGS
 from hybridus.protocol.statistics import corrected_t_test
@@ -165,6 +166,17 @@ class Comparison:
         table.columns = pd.MultiIndex.from_tuples(list(columns), names=["model", "repeat"])
         return table
 
+    @property
+    def samples(self) -> pd.DataFrame:
+        """A row for each model, repeat and tested sample: what was said of it out of its fold.
+
+        Columns ``model``, ``repeat``, ``fold``, ``sample`` (its label), ``group``. Of classes
+        ``truth``, ``predicted``, a ``score_<class>`` for each, and ``scored_by``: only
+        "predict_proba" means probabilities, others rank. Of masks the scores of the image, NaN
+        where it does not count for one (Dice of an image without lesion).
+        """
+        return sample_table(self.results, self.index)
+
     @cached_property
     def _over_groups(self) -> ScoresOverGroups:
         return ScoresOverGroups(self.results)
@@ -228,7 +240,7 @@ class Comparison:
     @property
     def conclusions(self) -> list[str]:
         """What is settled by the score that ranks, what is open, and what could be seen: prose."""
-        return say_differences(self.differences, self.metrics[0], self._over_groups.n_groups)
+        return say_differences(self.differences, self.metrics[0], self._over_groups)
 
     def one_against_rest(self, positive: Any, *, specificity: float = 0.9) -> pd.DataFrame:
         """Read classifiers as tests for one class, with 95 % bootstrap intervals over groups.

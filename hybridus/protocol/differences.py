@@ -70,7 +70,7 @@ def difference_table(scores: ScoresOverGroups, metric: str, ranked: Sequence[str
     return table
 
 
-def say_differences(table: pd.DataFrame, metric: str, n_groups: int) -> list[str]:
+def say_differences(table: pd.DataFrame, metric: str, scores: ScoresOverGroups) -> list[str]:
     """Say in plain words what is settled of the differences in the score that ranks.
 
     Returns
@@ -84,7 +84,7 @@ def say_differences(table: pd.DataFrame, metric: str, n_groups: int) -> list[str
     best = table.index[0][0]
     with_best = table.loc[best]
     lines = [
-        _say(best, str(other), row, metric, n_groups)
+        _say(best, str(other), row, metric, scores)
         for other, row in zip(with_best.index, with_best.to_dict("records"), strict=True)
     ]
     others = table["verdict"].iloc[len(with_best) :]
@@ -97,13 +97,15 @@ def say_differences(table: pd.DataFrame, metric: str, n_groups: int) -> list[str
         size = low if low == high else f"{low} to {high}, depending on the pair"
         corrected = f", after Holm's correction over {len(table)} pairs" * (len(table) > 1)
         lines.append(
-            f"smallest difference in {metric} that {n_groups} groups show with a power of "
-            f"{100 * POWER:.0f} %{corrected}: {size}"
+            f"smallest difference in {metric} that {scores.n_groups} {scores.units} show with a "
+            f"power of {100 * POWER:.0f} %{corrected}: {size}"
         )
     return lines
 
 
-def _say(first: str, second: str, row: dict[Any, Any], metric: str, n_groups: int) -> str:
+def _say(
+    first: str, second: str, row: dict[Any, Any], metric: str, scores: ScoresOverGroups
+) -> str:
     if not np.isfinite(row["difference"]):
         return f"open: {metric} of {first} or {second} is not defined"
     known = f"by {row['difference']:.3f}"
@@ -114,11 +116,11 @@ def _say(first: str, second: str, row: dict[Any, Any], metric: str, n_groups: in
     more = row["more_groups"]
     if not np.isfinite(more):
         needed = ""
-    elif more > 20 * n_groups:
-        needed = f"; so little would take some {_rounded(more)} more groups to settle"
+    elif more > 20 * scores.n_groups:
+        needed = f"; so little would take some {_rounded(more)} more {scores.units} to settle"
     else:
-        needed = f"; some {_rounded(more)} more groups would settle it, if it stays as large"
-    return f"open: {first} and {second} differ {known}{needed}"
+        needed = f"; some {_rounded(more)} more {scores.units} would, if it stays as large"
+    return f"open: {first} and {second} differ {known}, which settles nothing{needed}"
 
 
 def _rounded(number: float) -> str:

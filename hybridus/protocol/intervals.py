@@ -31,6 +31,8 @@ class ScoresOverGroups:
         Group of each sample, -1 where no fold tested it.
     n_groups : int
         Groups that were tested.
+    units : {"groups", "samples"}
+        What they are called: samples where each stands for itself.
     n_repeats : int
     test_shares : array of shape (n_folds,)
         ``n_test / n_train`` of each fold.
@@ -46,6 +48,7 @@ class ScoresOverGroups:
         self.metrics = list(one[0].scores)
         self.codes = group_codes(one)
         self.n_groups = int(self.codes.max()) + 1
+        self.units = "groups" if (self.codes >= 0).sum() > self.n_groups else "samples"
         self.n_repeats = len({result.repeat for result in one})
         self.test_shares = np.array([len(result.test) / len(result.train) for result in one])
 

@@ -302,12 +302,12 @@ def holm(p_values: ArrayLike) -> NDArray[np.float64]:
     >>> holm([0.01, 0.04, 0.03]).tolist()
     [0.03, 0.06, 0.06]
     """
-    # Not at the top, since it takes a second.
-    from statsmodels.stats.multitest import multipletests
-
     adjusted = np.array(p_values, dtype=float)
     known = np.isfinite(adjusted)
-    if known.any():
+    if known.sum() > 1:
+        # Not at the top, since it takes a second, which one p value need not wait for.
+        from statsmodels.stats.multitest import multipletests
+
         adjusted[known] = multipletests(adjusted[known], method="holm")[1]
     return adjusted
 
