@@ -38,6 +38,8 @@ from .protocol.duplicates import near_duplicate_groups as near_duplicate_groups
 from .protocol.folds import LesionGroupKFold as LesionGroupKFold
 from .protocol.scoring import LesionScores as LesionScores
 from .report import (
+    ReferralDisplay as ReferralDisplay,
+    ReliabilityDisplay as ReliabilityDisplay,
     SegmentationDisplay as SegmentationDisplay,
     TrainingHistoryDisplay as TrainingHistoryDisplay,
 )

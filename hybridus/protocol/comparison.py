@@ -261,9 +261,10 @@ class Comparison:
             ``sensitivity_at_90`` and ``specificity_at_90``, what comes of a threshold that leaves
             90 % of the negatives of the *other* folds alone, so that no sample is judged by a
             threshold that it helped to choose; the specificity reached is not exactly 90 %;
-            ``sensitivity_on_curve_at_90``, read off the ROC curve of each fold itself, as is often
-            reported, which flatters a little. Measures that need a ranking are NaN for models that
-            only decide. Thresholds stay as they are in the bootstrap.
+            ``sensitivity_on_curve_at_90``, read off the ROC curve of each fold, without
+            interpolation, as is often reported: there the threshold was chosen on the samples that
+            it judges. Measures that need a ranking are NaN for models that only decide. Thresholds
+            that were chosen on other folds stay as they are in the bootstrap.
 
         Raises
         ------

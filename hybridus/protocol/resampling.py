@@ -82,7 +82,7 @@ class Area:
 class SensitivityOnCurve:
     """Highest share of positives that a threshold finds which leaves most negatives alone.
 
-    The threshold is read off the ROC curve of these very samples, which flatters a little.
+    The threshold is read off the ROC curve of these very samples, without interpolation.
 
     Attributes
     ----------

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -11,6 +11,14 @@ if TYPE_CHECKING:
 BLUE, VERMILION = "#0072B2", "#D55E00"
 # Its lighter colours, for what is drawn on dark scans.
 SKY_BLUE, YELLOW = "#56B4E9", "#F0E442"
+# Curves of several models, told apart by their marks too.
+LINES: tuple[dict[str, Any], ...] = tuple(
+    {"color": color, "marker": marker, "ms": 4, "lw": 1.4}
+    for color, marker in (
+        *((BLUE, "o"), (VERMILION, "s"), ("#009E73", "^"), ("#CC79A7", "D"), ("#E69F00", "v")),
+        *((SKY_BLUE, "P"), ("#000000", "X")),
+    )
+)
 # Marks and frames, which are no data.
 DARK = "0.25"
 
