@@ -36,8 +36,8 @@ def test_bins_of_models_with_probabilities_are_drawn(found):
     assert list(display.curves_) == ["bayes"]
     points, _, (bars,) = display.curves_["bayes"].lines
     np.testing.assert_allclose(points.get_xdata().astype(float), bins["probability"])
-    np.testing.assert_allclose(points.get_ydata(), bins["share"])
-    drawn = np.array([line[:, 1] for line in bars.get_segments()])
+    np.testing.assert_allclose(points.get_ydata().astype(float), bins["share"])
+    drawn = np.array([line[:, 1] for line in bars.get_segments()], dtype=float)
     np.testing.assert_allclose(drawn, bins[["low", "high"]])
     assert display.ax_.get_xlabel() == "probability of malignant"
     texts = [text.get_text() for text in display.ax_.get_legend().get_texts()]
