@@ -19,7 +19,7 @@ from sklearn.preprocessing import FunctionTransformer
 from typer.testing import CliRunner
 
 import hybridus
-from hybridus import presets
+from hybridus import make_breast_phantoms, presets
 from hybridus.cli import app, data as reading, results
 from hybridus.metrics import dice
 from hybridus.presets import Preset
@@ -251,15 +251,41 @@ def test_scans_are_told_with_what_is_known_of_them(light, scans):
     assert table_of("classify").iloc[0][["n_images", "n_groups"]].tolist() == [23, 12]
 
 
-def test_scans_without_groups_get_a_warning_with_numbers(light, scans):
-    told = succeeded(scans, "--folds", 2)
-    assert "groups " not in told.stdout
-    for said in ("38 %", "seven points", "--curation FILE", "--groups FILE"):
-        assert said in told.stderr
+def test_duplicates_are_looked_for_where_no_groups_are_given(light, tmp_path):
+    phantoms = make_breast_phantoms(24, random_state=0)
+    for i, (image, label) in enumerate(zip(phantoms.images, phantoms.target, strict=True)):
+        folder = tmp_path / "folder" / CLASSES[label]
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image).save(folder / f"{i}.png")
+    told = succeeded("folder", "--folds", 2)
+    assert "audit    no groups given: looking for duplicates among 24 images" in told.stdout
+    assert "No two of 24 images show the same scan. Pixels do not tell which scans" in told.stdout
+    assert told.stderr == ""
+    assert table_of("classify")[["groups", "n_groups"]].isna().sum(axis=1).tolist() == [1]
+    for i in range(3):
+        label = phantoms.target[i]
+        darker = Image.fromarray(np.ascontiguousarray(phantoms.images[i][:, ::-1] // 2 + 20))
+        darker.save(
+            tmp_path / "folder" / CLASSES[label if i else (label + 1) % 3] / f"copy {i}.png"
+        )
+    told = succeeded("folder", "--folds", 2)
+    assert (
+        "6 of 27 images have a duplicate, as their pixels tell; 1 scans bear several" in told.stdout
+    )
+    assert "Folds keep all images of a scan on one side." in told.stdout
+    assert "groups   24 groups of 27 images (1 to 2 in each, 21 of them alone)" in told.stdout
+    assert [len(set(groups)) for *_, groups in Recorder.fits[-3:]][-1] == 24
+    assert table_of("classify").loc[0, ["groups", "n_groups"]].tolist() == ["found", 24]
+
+
+def test_scans_split_without_groups_get_a_warning_with_numbers(light, scans):
     told = succeeded(scans, *CURATED, "--groups", "none", "--folds", 2)
-    assert "38 %" in told.stderr
-    assert "FILE" not in told.stderr
+    for said in ("38 %", "seven points"):
+        assert said in told.stderr
+    assert "audit" not in told.stdout
+    assert "groups " not in told.stdout
     assert table_of("classify")["n_groups"].isna().all()
+    assert table_of("classify")["groups"].tolist() == ["none"]
 
 
 def test_groups_of_a_file_come_before_those_of_the_curation(light, scans):
@@ -456,7 +482,7 @@ def test_images_of_any_folder_are_segmented_with_their_folder_of_masks(light, sc
     told = succeeded(*given)
     assert "scans: 24 images; no lesion (0) 8, lesion (1) 16" in told.stdout
     assert "8 have no lesion" in told.stdout
-    assert "--groups FILE" in told.stderr
+    assert "--groups FILE" in told.stdout
     assert table_of("segment")["dice_mean"].item() == pytest.approx(16 / 18, abs=0.02)
     os.remove("outlines/normal 3.png")
     assert "normal 3.png" in run(*given).stderr

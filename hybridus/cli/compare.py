@@ -141,6 +141,7 @@ def compare(
             metavar="FILE|none",
             help="Table (CSV) with columns filename and group: which images (duplicates, one "
             "patient) stay on one side of a split; 'none' splits without regard to groups.",
+            show_default="duplicates that are found by their pixels",
         ),
     ] = None,
     weights: Annotated[
@@ -249,7 +250,7 @@ def compare(
         scans = (
             reading.read_phantoms(at, seed)
             if data is None
-            else reading.read_folder(data, curation, groups, masks)
+            else reading.read_folder(data, curation, groups, masks, declared)
         )
         if at is Task.segment:
             scans = reading.choose_scans(scans, lesions_only)
@@ -397,7 +398,7 @@ def _compare(scans: Data, settings: Settings) -> bool:
             scans.images,
             target,
             stratify=scans.target if segments else None,
-            # Where there are none, a warning of the command's own has said what that means.
+            # Where there are none, the command has said what is known of duplicates.
             groups="independent" if scans.groups is None else scans.groups,
             scoring=LesionScores(tables.MASK_SIZE) if segments else None,
             n_splits=settings.folds,

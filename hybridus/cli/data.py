@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hybridus.cli.console import warn
+from hybridus.cli.console import tell, warn
 
 if TYPE_CHECKING:
     import numpy as np
@@ -25,6 +25,7 @@ class Data:
     name: str
     masks: np.ndarray | None = None  # of lesions, where there are any
     groups: np.ndarray | None = None
+    grouped_by: str = "none"  # "given", "found", or "none found" by the audit
     notes: list[str] = field(default_factory=list)
 
     def only(self, kept: np.ndarray, note: str) -> Data:
@@ -57,39 +58,76 @@ def read_phantoms(task: str, seed: int) -> Data:
 
 
 def read_folder(
-    folder: Path, curation: Path | None, groups: str | None, masks: Path | None
+    folder: Path,
+    curation: Path | None,
+    groups: str | None,
+    masks: Path | None,
+    value_range: tuple[float, float] | None = None,
 ) -> Data:
-    """Read a folder in a layout that is known, with what is known of duplicates."""
+    """Read a folder in a layout that is known; duplicates that nobody tells of are looked for."""
     from hybridus.datasets import read_groups
     from hybridus.datasets.recognition import load_folder
 
     bunch = load_folder(folder, curation=curation, masks=masks)
-    is_busi = "objections" in bunch
-    if groups is None or groups == "none":
-        known_groups = bunch.groups if groups is None else None
-    else:
-        known_groups = read_groups(groups, bunch.filenames)
-    if known_groups is None:
-        warn(
-            "no groups, so duplicates of one scan, or scans of one patient, may stand on both "
-            "sides of a split: in a random split of BUSI 38 % of the test images have a twin in "
-            "the training part, and figures flatter by about seven points."
-            + (" --curation FILE tells the duplicates." if is_busi and not curation else "")
-            + (" --groups FILE tells which images belong together." if groups is None else "")
-        )
     excluded = bunch.get("excluded", [])
-    return Data(
+    data = Data(
         images=bunch.images,
         target=bunch.target,
         target_names=list(bunch.target_names),
         name=str(folder),
         masks=bunch.get("masks"),
-        groups=known_groups,
         notes=[
             f"{len(excluded)} images with objection 'multiclass' are left out: their duplicates "
             "bear another label."
         ]
         * bool(excluded),
+    )
+    if groups == "none":
+        warn(
+            "no groups, so duplicates of one scan, or scans of one patient, may stand on both "
+            "sides of a split: in a random split of BUSI 38 % of the test images have a twin in "
+            "the training part, and figures flatter by about seven points."
+        )
+        return data
+    if groups is not None:
+        return replace(data, groups=read_groups(groups, bunch.filenames), grouped_by="given")
+    if bunch.groups is not None:
+        return replace(data, groups=bunch.groups, grouped_by="given")
+    return _find_duplicates(data, value_range)
+
+
+def _find_duplicates(data: Data, value_range: tuple[float, float] | None) -> Data:
+    """Group the images that show one scan, and say what was found.
+
+    Raises
+    ------
+    ValueError
+        For a file that cannot be read.
+    """
+    import pandas as pd
+
+    from hybridus.protocol.duplicates import near_duplicate_groups
+
+    n_images = len(data.images)
+    tell(f"audit    no groups given: looking for duplicates among {n_images} images")
+    groups = near_duplicate_groups(data.images, value_range=value_range)
+    scans = pd.Series(data.target).groupby(groups)
+    n_twins = int((scans.transform("size") > 1).sum())
+    n_mixed = int((scans.min() < scans.max()).sum())
+    found = f"No two of {n_images} images show the same scan"
+    if n_twins:
+        found = f"{n_twins} of {n_images} images have a duplicate, as their pixels tell"
+        found += f"; {n_mixed} scans bear several labels" * bool(n_mixed)
+        found += ". Folds keep all images of a scan on one side"
+    note = (
+        f"{found}. Pixels do not tell which scans are of one patient: --groups FILE does. "
+        "`hybridus audit` shows what was found."
+    )
+    return replace(
+        data,
+        groups=groups if n_twins else None,
+        grouped_by="found" if n_twins else "none found",
+        notes=[*data.notes, note],
     )
 
 

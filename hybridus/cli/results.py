@@ -144,6 +144,7 @@ def write_table(
         "data_digest": digest,
         "n_images": len(dataset.target),
         "n_groups": None if dataset.groups is None else len(set(dataset.groups)),
+        "groups": dataset.grouped_by,
         "folds": settings.folds,
         "repeats": settings.repeats,
         "seed": settings.seed,
