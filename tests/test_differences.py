@@ -255,3 +255,25 @@ def test_samples_tell_what_was_said_of_each(cancer):
     assert by == {"svm": "decision_function", "bayes": "predict_proba", "tree": "predict_proba"}
     of_svm = table[table["model"] == "svm"]
     np.testing.assert_array_equal(of_svm["score_1"] > 0, of_svm["predicted"] == 1)
+
+
+def test_scores_that_no_fold_defines_stay_undefined_in_silence(told):
+    X, y = told
+    folds = [
+        (np.r_[0:20, 40:100], np.arange(21, 40, 2)),
+        (np.r_[0:60, 80:100], np.arange(61, 80, 2)),
+    ]
+    models = {"bayes": GaussianNB(), "tree": DecisionTreeClassifier()}
+    scoring = {"accuracy": "accuracy", "macro_ovr_auc": lambda model, X, y: float("nan")}
+    found = compare(models, X, y, groups="independent", folds=folds, scoring=scoring)
+    for table in (
+        found.differences_in("macro_ovr_auc"),
+        found.intervals.xs("macro_ovr_auc", level=1),
+    ):
+        assert table.select_dtypes("number").isna().all(axis=None)
+    images, masks = discs(12, seed=3)
+    segmented = compare(
+        {"a": Bright(), "b": Bright(140)}, images, masks, groups="independent", n_splits=2
+    )
+    assert segmented.differences_in("false_positive_rate")["p"].isna().all()  # no normals
+    assert segmented.differences_in("false_positive_rate")["over"].tolist() == ["groups"]

@@ -60,7 +60,7 @@ def difference_table(scores: ScoresOverGroups, metric: str, ranked: Sequence[str
     table["over"] = [over for _, over in found]
     table["p_folds"] = [_p_folds(scores, metric, *pair) for pair in pairs]
     table["p_bootstrap"] = [
-        bootstrap_p_value(scores.draws[first, metric] - scores.draws[second, metric])
+        bootstrap_p_value(scores.draws(metric)[first] - scores.draws(metric)[second])
         if over == "groups"
         else math.nan
         for (first, second), (_, over) in zip(pairs, found, strict=True)
@@ -134,7 +134,7 @@ def _estimate(
 ) -> tuple[Estimate, str]:
     """Difference with its error, over groups where the score can be resampled, else over folds."""
     of_folds = scores.of_folds(first, metric) - scores.of_folds(second, metric)
-    draws = [scores.draws.get((model, metric)) for model in (first, second)]
+    draws = [scores.draws(metric).get(model) for model in (first, second)]
     if draws[0] is None or draws[1] is None or scores.n_groups < 2:
         return scores.over_folds(of_folds), "folds"
     estimate = spread_over_groups(
@@ -160,7 +160,7 @@ def _p_folds(scores: ScoresOverGroups, metric: str, first: str, second: str) -> 
 
 def _p_mcnemar(scores: ScoresOverGroups, metric: str, first: str, second: str) -> float:
     """Of classifiers that are ranked by accuracy, which is what this test is about."""
-    if metric != "accuracy" or (first, metric) not in scores.draws:
+    if metric != "accuracy" or first not in scores.draws(metric):
         return math.nan
     votes = np.zeros(scores.n_groups)
     for one, other in _both(scores, first, second):
@@ -171,7 +171,7 @@ def _p_mcnemar(scores: ScoresOverGroups, metric: str, first: str, second: str) -
 
 def _p_delong(scores: ScoresOverGroups, metric: str, first: str, second: str) -> float:
     """Of two classes that are ranked."""
-    if metric not in _AREAS or (first, metric) not in scores.draws:
+    if metric not in _AREAS or first not in scores.draws(metric):
         return math.nan
     tests: dict[int, list] = {}
     for one, other in _both(scores, first, second):

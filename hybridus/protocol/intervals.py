@@ -8,7 +8,7 @@ from functools import cached_property
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from hybridus.protocol.resampling import group_codes, percentiles, resample, score_statistic
 from hybridus.protocol.run import FoldResult
@@ -50,6 +50,7 @@ class ScoresOverGroups:
         self.n_groups = int(self.codes.max()) + 1
         self.units = "groups" if (self.codes >= 0).sum() > self.n_groups else "samples"
         self.n_repeats = len({result.repeat for result in one})
+        self._draws: dict[str, dict[str, NDArray[np.float64]]] = {}
         self.test_shares = np.array([len(result.test) / len(result.train) for result in one])
 
     @cached_property
@@ -73,26 +74,26 @@ class ScoresOverGroups:
         by_position[np.concatenate([result.test for result in one])] = truth
         return by_position
 
-    @cached_property
-    def draws(self) -> dict[tuple[str, str], NDArray[np.float64]]:
-        """Means over folds for each draw, by model and score, where a score can be resampled."""
-        parts = {}
-        for model, of_model in self.by_model.items():
-            for metric in self.metrics:
+    def draws(self, metric: str) -> dict[str, NDArray[np.float64]]:
+        """Means over folds of a score for each draw, by model, where it can be resampled."""
+        if metric not in self._draws:
+            parts = {}
+            for model, of_model in self.by_model.items():
                 found = [(result.test, score_statistic(result, metric)) for result in of_model]
-                known = [(test, one) for test, one in found if one is not None]
+                known = [(test, statistic) for test, statistic in found if statistic is not None]
                 if len(known) == len(found):
-                    parts[model, metric] = known
-        return resample(parts, self.codes)
+                    parts[model] = known
+            self._draws[metric] = resample(parts, self.codes)
+        return self._draws[metric]
 
     def of_folds(self, model: str, metric: str) -> NDArray[np.float64]:
         """Score of each fold."""
         return np.array([result.scores[metric] for result in self.by_model[model]])
 
-    def over_folds(self, values: NDArray[np.float64]) -> Estimate:
+    def over_folds(self, values: ArrayLike) -> Estimate:
         """Mean of values of folds, and how far it may be off by the spread over folds."""
-        if len(values) < 2:
-            return Estimate(float(values.mean()), math.nan, math.nan)
+        if len(self.test_shares) < 2:
+            return Estimate(float(np.asarray(values, dtype=float).mean()), math.nan, math.nan)
         return spread_over_folds(values, test_share=float(self.test_shares.mean()))
 
 
@@ -101,13 +102,13 @@ def score_intervals(scores: ScoresOverGroups) -> pd.DataFrame:
     rows = []
     for model in scores.by_model:
         for metric in scores.metrics:
-            of_folds = scores.of_folds(model, metric)
-            over = "groups" if (model, metric) in scores.draws else "folds"
-            if over == "groups":
-                low, high = percentiles(scores.draws[model, metric], scores.n_groups)
-            else:
+            of_folds = pd.Series(scores.of_folds(model, metric))
+            draws = scores.draws(metric).get(model)
+            if draws is None:
                 low, high = scores.over_folds(of_folds).interval()
-            spread = np.std(of_folds, ddof=1) if len(of_folds) > 1 else math.nan
-            rows.append((model, metric, pd.Series(of_folds).mean(), spread, low, high, over))
+            else:
+                low, high = percentiles(draws, scores.n_groups)
+            over = "folds" if draws is None else "groups"
+            rows.append((model, metric, of_folds.mean(), of_folds.std(), low, high, over))
     columns = ["model", "metric", "mean", "std", "low", "high", "over"]
     return pd.DataFrame(rows, columns=columns).set_index(["model", "metric"])

@@ -149,11 +149,19 @@ def resample(
     chunks: dict[Key, list[NDArray[np.float64]]] = {key: [] for key in parts}
     for start in range(0, n_draws, size):
         n_now = min(size, n_draws - start)
-        weights = drawn.multinomial(n_groups, [1 / n_groups] * n_groups, n_now).astype(float)
+        weights = _weights(drawn, n_now, n_groups)
         for key, of_key in parts.items():
             values = [statistic(weights[:, codes[where]]) for where, statistic in of_key]
             chunks[key].append(_mean_of_known(np.reshape(values, (-1, n_now)).T))
     return {key: np.concatenate(of_key) for key, of_key in chunks.items()}
+
+
+def _weights(drawn: np.random.Generator, n_draws: int, n_groups: int) -> Weights:
+    """How often each draw holds each group."""
+    groups = drawn.integers(n_groups, size=(n_draws, n_groups))
+    groups += n_groups * np.arange(n_draws)[:, np.newaxis]
+    counts = np.bincount(groups.ravel(), minlength=n_draws * n_groups)
+    return counts.reshape(n_draws, n_groups).astype(float)
 
 
 def group_codes(results: Iterable[FoldResult]) -> NDArray[np.intp]:

@@ -133,13 +133,18 @@ def spread_over_groups(
     -------
     Estimate
     """
+    known = np.asarray(draws, dtype=float)
+    known = known[np.isfinite(known)]
+    spread = known.std() if len(known) else math.nan
     # The bootstrap divides by the number of groups where a variance has one less.
-    spread = np.nanstd(np.asarray(draws, dtype=float)) * math.sqrt(n_groups / (n_groups - 1))
-    return Estimate(float(value), float(spread * math.sqrt(1 + test_share)), n_groups - 1)
+    error = spread * math.sqrt(n_groups / (n_groups - 1)) * math.sqrt(1 + test_share)
+    return Estimate(float(value), float(error), n_groups - 1)
 
 
 def bootstrap_p_value(draws: ArrayLike) -> float:
     """Two-sided p value that what was resampled is not zero, from the draws on its other side.
+
+    Draws that are NaN are left out; NaN where all are.
 
     Examples
     --------
@@ -149,6 +154,8 @@ def bootstrap_p_value(draws: ArrayLike) -> float:
     """
     known = np.asarray(draws, dtype=float)
     known = known[np.isfinite(known)]
+    if not len(known):
+        return math.nan
     beyond = min((known <= 0).sum(), (known >= 0).sum())
     return float(min(1.0, 2 * (1 + beyond) / (1 + len(known))))
 
