@@ -1,13 +1,16 @@
 """Digests of folds: what decides a result changes them, and nothing else does."""
 
 import functools
+import os
 import subprocess
 import sys
 import types
+from collections import UserList
 
 import numpy as np
 import pandas as pd
 import pytest
+import sklearn
 from PIL import Image
 from sklearn.frozen import FrozenEstimator
 from sklearn.metrics import make_scorer
@@ -81,7 +84,7 @@ print(*map(digest_of, things))
     told = [
         subprocess.run(
             [sys.executable, "-c", code],
-            env={**__import__("os").environ, "PYTHONHASHSEED": seed},
+            env={**os.environ, "PYTHONHASHSEED": seed},
             capture_output=True,
             text=True,
             check=True,
@@ -146,6 +149,18 @@ def test_closures_and_partial_arguments_count():
     assert digest_of(own.scaled(2)) == digest_of(own.scaled(2)) != digest_of(own.scaled(3))
     twos = [digest_of(functools.partial(own.clean, level=level)) for level in (2, 2, 3)]
     assert twos[0] == twos[1] != twos[2]
+
+
+def test_functions_behind_a_cache_are_told_by_what_they_do():
+    text = """
+from functools import lru_cache
+@lru_cache
+def slow(n):
+    return n + 1
+"""
+    before = digest_of(script(text).slow)
+    assert before == digest_of(script(text).slow)
+    assert before != digest_of(script(text.replace("n + 1", "n + 2")).slow)
 
 
 def test_functions_that_call_each_other_are_told():
@@ -225,6 +240,7 @@ def test_files_count_by_their_content_in_any_form(tmp_path):
         Image.fromarray(np.full((4, 5), 9 * level, np.uint8)).save(name)
     texts = [str(name) for name in names]
     forms = [names, texts, np.array(texts), np.array(names, dtype=object), pd.Series(texts)]
+    forms += [tuple(names), UserList(texts)]
     assert len({digest(form) for form in forms}) == 1
     assert digest(texts) != digest(texts[::-1])
     moved = [name.rename(tmp_path / f"moved {i}.png") for i, name in enumerate(names)]
@@ -249,6 +265,6 @@ def test_names_of_classes_and_groups_are_no_files(tmp_path, monkeypatch):
 
 def test_versions_are_those_of_what_computes():
     known = versions()
-    assert known["scikit-learn"] == __import__("sklearn").__version__
+    assert known["scikit-learn"] == sklearn.__version__
     assert {"hybridus", "numpy", "keras", "openvino"} <= known.keys()
     assert digest_of(GaussianNB) != digest_of(SVC)

@@ -123,11 +123,11 @@ def _by_content(X: Any) -> Iterator[Any]:
         yield [*map(repr, X.columns)]
         for column in range(X.shape[1]):
             yield from _by_content(X.iloc[:, column])
-    elif hasattr(X, "iloc"):
+    elif hasattr(X, "to_numpy"):
         yield from _by_content(X.to_numpy())
     elif isinstance(X, np.ndarray) and X.dtype.kind not in "OUS":
         yield X
-    elif isinstance(X, np.ndarray | list | tuple):
+    elif isinstance(X, np.ndarray | Sequence) and not isinstance(X, str | bytes):
         for item in X:
             if isinstance(item, str | os.PathLike):
                 yield _file(item) or os.fspath(item)
@@ -193,6 +193,8 @@ class _Digester(NumpyHasher):
             return self._once(obj, self._function)
         if isinstance(obj, MethodType):
             return "method", obj.__func__, obj.__self__
+        if callable(obj) and "__wrapped__" in getattr(obj, "__dict__", {}):  # a cached function
+            return "wrapped", type(obj), obj.__wrapped__
         if isinstance(obj, ModuleType):
             return "module", obj.__name__, _package_version(obj.__name__)
         if isinstance(obj, CodeType):

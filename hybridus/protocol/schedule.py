@@ -8,8 +8,9 @@ import time
 import traceback
 import warnings
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -132,9 +133,14 @@ def run_folds(
     ]
     if study is not None:
         classes = task_of(models, y) == "classify"
-        shared = digest_of(versions(), [field.name for field in fields(FoldResult)])
-        shared += digest_of_data(X, y, groups, classes=classes) + _told("scoring", scoring)
-        of_models = {name: _told(f"models[{name!r}]", how) for name, how in asked.items()}
+        shared = [
+            digest_of(versions(), [field.name for field in fields(FoldResult)]),
+            _told("a sample", partial(digest_of_data, X, y, groups, classes=classes)),
+            _told("scoring", partial(digest_of, scoring)),
+        ]
+        of_models = {
+            name: _told(f"models[{name!r}]", partial(digest_of, how)) for name, how in asked.items()
+        }
         jobs = [
             replace(job, key=digest_of(shared, of_models[job.name], job.train, job.test))
             for job in jobs
@@ -162,13 +168,13 @@ class _Job:
         return {"model": self.name, "repeat": self.repeat, "fold": self.fold}
 
 
-def _told(name: str, thing: Any) -> str:
+def _told(name: str, digest: Callable[[], str]) -> str:
     try:
-        return digest_of(thing)
+        return digest()
     except TypeError as error:
         raise ValueError(
-            f"study: {name} {error}, so its folds could not be found again: leave study out, or "
-            "make it of estimators, functions and plain values"
+            f"study: {name} {error}, so folds could not be found again: leave study out, or make "
+            "it of estimators, functions and plain values"
         ) from error
 
 
