@@ -155,6 +155,7 @@ print(usage.output)
         "seed",
         "no-cache",
         "lesions-only",
+        "positive",
         "out",
     ):
         assert f"--{option}" in plain
@@ -188,6 +189,7 @@ def test_models_compared_without_a_name_are_those_of_the_task_and_the_data(light
         (("--groups", "none"), "give their folder DATA"),
         (("--value-range", "0,4095"), "give their folder DATA"),
         (("--lesions-only",), "are for --task segment"),
+        (("--task", "segment", "--positive", "malignant"), "for --task classify"),
         (("--models", "unet", "--protocol", "leaky"), "--protocol leaky: for --task classify"),
         (("--models", "unet,dncnn", "--weights", "bundled"), "bundled: no encoder in unet, dncnn"),
         (("--models", "unet,pixel-ann", "--no-cache"), "--no-cache: unet, pixel-ann keep nothing"),
@@ -378,6 +380,23 @@ def test_what_was_said_of_each_image_and_of_each_pair_is_written_and_told(light,
         of_model = lesions.groupby("model")["dice"].mean()
         expected = table_of(task).set_index("model")["dice_mean"]
         assert of_model.to_dict() == pytest.approx(expected.to_dict(), abs=0.02)
+
+
+def test_one_class_is_read_as_a_test_where_it_is_asked_for(light, scans):
+    models = ("--models", "classify-scans,classify-phantoms", "--folds", 2)
+    told = succeeded(scans, *CURATED, *models, "--positive", "malignant")
+    rows = table_of("classify", "_malignant").set_index(["model", "measure"])
+    images = table_of("classify", "_predictions")
+    ill = images[images["truth"] == "malignant"]
+    found = (ill["predicted"] == "malignant").groupby(ill["model"]).mean()
+    for model, value in found.items():
+        row = rows.loc[(model, "sensitivity")]
+        assert row["value"] == pytest.approx(value)
+        ends = (f"{row[end]:.2f}".removeprefix("0") for end in ("value", "low", "high"))
+        assert "{} {}-{}".format(*ends) in told.stdout
+    assert "malignant against the rest, with 95 % intervals" in told.stdout
+    line = run(scans, *CURATED, *models, "--positive", "maligant").stderr.splitlines()[-1]
+    assert line.startswith("error: --positive maligant: no such class; choose of normal, malignant")
 
 
 def test_segmenters_are_judged_at_one_size_on_lesions_and_on_normals(light, scans):

@@ -57,6 +57,7 @@ class Settings:
     cache: bool
     n_jobs: int
     leaky: bool
+    positive: str | None
     out: Path
     study: Path
 
@@ -79,6 +80,11 @@ class Settings:
     def differences_file(self) -> Path:
         """Where the tests of all pairs lie."""
         return self.out / f"{self._noun}_differences.csv"
+
+    @property
+    def diagnosis_file(self) -> Path:
+        """Where it lies how well one class is told from the rest."""
+        return self.out / f"{self._noun}_{self.positive}.csv"
 
     def overlay_file(self, model: str) -> Path:
         """Where the masks of a model are drawn."""
@@ -197,6 +203,16 @@ def compare(
             show_default="with normals, where there are any",
         ),
     ] = None,
+    positive: Annotated[
+        str | None,
+        typer.Option(
+            metavar="CLASS",
+            help="Read the classifiers as tests for a class, such as malignant: sensitivity, "
+            "specificity and AUC, with intervals, are printed and written to "
+            "OUT/classification_CLASS.csv.",
+            show_default=False,
+        ),
+    ] = None,
     out: Annotated[Path, typer.Option(help="Folder for results.")] = Path("hybridus-results"),
     study: Annotated[
         Path | None,
@@ -214,7 +230,7 @@ def compare(
         if masks is not None and not models:
             task = task or Task.segment
         at, presets = choose(models, task, offline=offline)
-        _refuse_idle_options(at, presets, weights, cache, protocol, lesions_only)
+        _refuse_idle_options(at, presets, weights, cache, protocol, lesions_only, positive)
         if n_jobs == 0 or n_jobs < -1:
             raise ValueError(
                 f"--n-jobs {n_jobs}: expected 1 or more processes, or -1 for all cores"
@@ -242,6 +258,7 @@ def compare(
         cache=cache,
         n_jobs=n_jobs,
         leaky=protocol is Protocol.leaky,
+        positive=positive,
         out=out,
         study=study or out / "study",
     )
@@ -254,6 +271,9 @@ def compare(
         )
         if at is Task.segment:
             scans = reading.choose_scans(scans, lesions_only)
+        if positive is not None and positive not in scans.target_names:
+            classes = ", ".join(scans.target_names)
+            raise ValueError(f"--positive {positive}: no such class; choose of {classes}")
     tables.tell_data(scans)
     with results.calm(), results.room_for_activations(n_jobs):
         all_compared = _compare(scans, settings)
@@ -358,6 +378,7 @@ def _refuse_idle_options(
     cache: bool,
     protocol: Protocol,
     lesions_only: bool | None,
+    positive: str | None,
 ) -> None:
     """Refuse what the task or none of the models has a use for."""
     names = ", ".join(preset.name for preset in presets)
@@ -365,6 +386,8 @@ def _refuse_idle_options(
         raise ValueError("--lesions-only and --with-normals are for --task segment")
     if task is Task.segment and protocol is not Protocol.honest:
         raise ValueError(f"--protocol {protocol}: for --task classify; segmenters are scored as is")
+    if task is Task.segment and positive is not None:
+        raise ValueError(f"--positive {positive}: for --task classify; segmenters find masks")
     if weights is not None and not any(preset.encoders for preset in presets):
         raise ValueError(f"--weights {weights}: no encoder in {names}")
     if not cache and not any(preset.keeps_rows for preset in presets):
@@ -427,6 +450,13 @@ def _compare(scans: Data, settings: Settings) -> bool:
     results.write_samples(compared, scans, settings)
     results.write_csv(compared.differences.reset_index(), settings.differences_file)
     tables.print_table(compared, settings.task, settings.folds * settings.repeats)
+    files = {"table": settings.table_file, "folds": settings.folds_file}
+    files |= {"pairs": settings.differences_file, "images": settings.samples_file}
+    if settings.positive is not None:
+        found_by = compared.one_against_rest(scans.target_names.index(settings.positive))
+        results.write_csv(found_by.reset_index(), settings.diagnosis_file)
+        tables.print_diagnosis(found_by, honest.index, settings.positive)
+        files["class"] = settings.diagnosis_file
     n_folds = settings.repeats * (settings.folds + settings.leaky)
     tables.tell_found(study.n_found, len(models) * n_folds)
     if leaky is not None:
@@ -439,9 +469,7 @@ def _compare(scans: Data, settings: Settings) -> bool:
     fitted = results.refit(models[best], scans.images, target, scans.groups, model_file)
     tables.tell_best(honest, fitted, settings.task, len(scans.images))
     overlay = {"overlay": settings.overlay_file(best)} if segments else {}
-    files = {"table": settings.table_file, "folds": settings.folds_file}
-    files |= {"pairs": settings.differences_file, "images": settings.samples_file, **overlay}
-    results.tell_files(files | {"model": model_file})
+    results.tell_files(files | overlay | {"model": model_file})
     return tables.tell_failures(failures, settings)
 
 

@@ -147,6 +147,32 @@ def print_table(compared: Comparison, task: str, n_folds: int) -> None:
         tell(f"[bold]{escape(verdict)}[/]{colon}{escape(rest)}")
 
 
+def print_diagnosis(found: pd.DataFrame, models: Iterable[str], positive: str) -> None:
+    """Print how well each model tells one class from the rest, with intervals."""
+    shown = {"sensitivity": "sensitivity", "specificity": "specificity", "auc": "AUC"}
+    shown["sensitivity_at_90"] = "at 90 %"
+    grid = new_grid(["model", *shown.values()])
+    for model in models:
+        rows = found.loc[model].loc[list(shown)]
+        grid.add_row(model, *(_with_interval(row) for _, row in rows.iterrows()))
+    SCREEN.print()
+    SCREEN.print(grid)
+    SCREEN.print()
+    tell(
+        f"{escape(positive)} against the rest, with 95 % intervals (bootstrap over groups). at "
+        "90 %: sensitivity at the threshold that leaves 90 % of the others alone in other folds."
+    )
+
+
+def _with_interval(row: pd.Series) -> str:
+    """Value and interval, as ``.81 .75-.86``."""
+    value, low, high = (
+        "-" if row[name] != row[name] else f"{row[name]:.2f}".removeprefix("0")
+        for name in ("value", "low", "high")
+    )
+    return f"{value} {low}-{high}" if value != "-" else value
+
+
 def print_both(honest: pd.DataFrame, leaky: pd.DataFrame, settings: Settings) -> None:
     """Print each model under both protocols, best honest one first, and say what differs."""
     from hybridus.protocol.leaky import N_COPIES, TEST_SIZE

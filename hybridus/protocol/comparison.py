@@ -110,7 +110,7 @@ class Comparison:
         ``behind_best``, the mean difference of the first metric to the best model, and its
         ``p_value`` by `corrected_t_test` (NaN for the best itself and where there is one fold;
         adjusted neither for the number of models nor for the best having been picked by these
-        scores).
+        scores: `differences` has the test that decides).
         """
         folds, metrics = self.folds, self.metrics
         by_model = folds.groupby("model")
