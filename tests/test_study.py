@@ -117,6 +117,23 @@ def test_predicted_masks_of_one_size_and_of_several_come_back(folder, monkeypatc
     assert first.predictions["pixels"][0][0].shape == (20, images.shape[2], 1)
 
 
+class Listing(PixelSegmenter):
+    """Answers with a list of masks."""
+
+    def predict(self, X):
+        return list(super().predict(X))
+
+
+def test_lists_of_masks_come_back_as_an_array_of_masks(folder):
+    model = {"pixels": Listing(GaussianNB(), "basic", mask_size=16, random_state=0)}
+    first = run(discs(12, seed=0), folder, model)
+    again = run(discs(12, seed=0), folder, model)
+    assert len(list(folder.glob("*.npz"))) == 3
+    for kept, fresh in zip(again.results, first.results, strict=True):
+        for mask, other in zip(kept.predictions, fresh.predictions, strict=True):
+            np.testing.assert_array_equal(mask, other)
+
+
 def test_what_a_search_chose_comes_back_as_it_is_written(wine, folder):
     models = {"search": GridSearchCV(Noting(str(folder.parent)), {"var_smoothing": [1e-9, 1.0]})}
     first = run(wine, folder, models)

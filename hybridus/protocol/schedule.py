@@ -242,7 +242,9 @@ def _attempt(
     with study.claim(job.key) as ours:
         if not ours:
             return None
-        outcome = _recall(job, study) or _run(job, X, y, scoring)
+        if (kept := _recall(job, study)) is not None:  # by another, a moment ago
+            return kept
+        outcome = _run(job, X, y, scoring)
         if isinstance(outcome, FoldFailure):
             study.keep_error(job.key, outcome.exception, job.label)
         else:
@@ -253,8 +255,11 @@ def _attempt(
 def _plain(result: FoldResult) -> dict[str, Any]:
     """Fields of a result as arrays and what JSON knows; row() says the same of both."""
     values = {field.name: getattr(result, field.name) for field in fields(result)}
-    if hasattr(values["predictions"], "to_numpy"):
-        values["predictions"] = values["predictions"].to_numpy()
+    predictions = values["predictions"]
+    if isinstance(predictions, list | tuple):
+        values["predictions"] = np.fromiter(predictions, dtype=object, count=len(predictions))
+    elif hasattr(predictions, "to_numpy"):
+        values["predictions"] = predictions.to_numpy()
     values["best_params"] = json.loads(json.dumps(values["best_params"], default=str))
     return values
 
@@ -267,5 +272,6 @@ def _run(job: _Job, X: Any, y: Any, scoring: Scoring) -> FoldResult | FoldFailur
         error.add_note("model {model!r}, fold {fold} of repeat {repeat}".format(**job.label))
         if isinstance(error, MemoryError):  # of all models, and not one's own fault
             raise
+        traceback.clear_frames(error.__traceback__)  # which hold the samples
         return FoldFailure(**job.label, exception=error)
     return replace(result, **job.label, groups=job.groups)
