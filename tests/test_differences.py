@@ -147,6 +147,19 @@ def test_holm_corrects_for_all_pairs_and_words_follow(cancer):
     assert all(line in repr(found) and line in found._repr_html_() for line in lines)
 
 
+def test_words_say_what_holms_correction_undoes(told):
+    X, y = told
+    noise = np.random.default_rng(0).random((100, 3)) < 0.9
+    X = np.column_stack([X, noise])
+    models = {f"noise {i}": Told(i) for i in range(3, 6)} | {"a": Told(1), "b": Told(2)}
+    found = compare(models, X, y, groups="independent", scoring="accuracy")
+    row = found.differences.loc[("a", "b")]
+    assert row["p"] < 0.05 < row["p_holm"]
+    (line,) = (line for line in found.conclusions if line.startswith("open: a and b differ"))
+    assert "which settles nothing, after Holm's correction; some " in line
+    assert line.endswith(" more samples would, if it stays as large")
+
+
 def test_areas_of_two_classes_are_tested_by_delong(cancer):
     _, found = cancer
     table = found.differences_in("macro_ovr_auc")

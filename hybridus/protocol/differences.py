@@ -120,7 +120,8 @@ def _say(
         needed = f"; so little would take some {_rounded(more)} more {scores.units} to settle"
     else:
         needed = f"; some {_rounded(more)} more {scores.units} would, if it stays as large"
-    return f"open: {first} and {second} differ {known}, which settles nothing{needed}"
+    corrected = ", after Holm's correction" * bool(row["low"] > 0)
+    return f"open: {first} and {second} differ {known}, which settles nothing{corrected}{needed}"
 
 
 def _rounded(number: float) -> str:
