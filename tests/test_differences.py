@@ -290,3 +290,17 @@ def test_scores_that_no_fold_defines_stay_undefined_in_silence(told):
     )
     assert segmented.differences_in("false_positive_rate")["p"].isna().all()  # no normals
     assert segmented.differences_in("false_positive_rate")["over"].tolist() == ["groups"]
+
+
+def test_a_study_that_is_read_again_says_the_same(tmp_path):
+    X, y = load_wine(return_X_y=True)
+    names = np.array(["normal", "benign", "malignant"], dtype=object)[y]
+    groups = np.array([f"p{i // 2}" for i in range(len(y))], dtype=object)
+    models = {"bayes": GaussianNB(), "svm": SVC()}
+    first, again = (
+        compare(models, X[:, :3], names, groups=groups, n_splits=3, study=tmp_path)
+        for _ in range(2)
+    )
+    for table in ("intervals", "differences", "calibration", "referral", "samples"):
+        pd.testing.assert_frame_equal(getattr(first, table), getattr(again, table))
+    assert again.conclusions == first.conclusions

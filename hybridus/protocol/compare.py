@@ -95,8 +95,9 @@ def compare(
     Returns
     -------
     Comparison
-        A model that raises an error is left out of its ``table``, and stands in its ``failures``;
-        the others go on. With a study it is tried again by the next call.
+        Its ``table`` ranks the models; ``differences`` and, in words, ``conclusions`` say which
+        of them are told apart by these data. A model that raises an error is left out of it, and
+        stands in ``failures``; the others go on. With a study it is tried again by the next call.
 
     Raises
     ------

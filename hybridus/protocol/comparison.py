@@ -31,6 +31,10 @@ _SAME_FOLD = ["repeat", "fold", "n_train", "n_test", "test_set"]
 class Comparison:
     """What a comparison found: a table of models, their scores fold by fold, their predictions.
 
+    Whether a difference holds is in `differences`, and in words in `conclusions`; how far a score
+    may be off in `intervals`; what classifiers mean for readers of scans in `one_against_rest`,
+    `calibration`, `reliability` and `referral`.
+
     Parameters
     ----------
     results : iterable of FoldResult and FoldFailure
@@ -232,6 +236,18 @@ class Comparison:
         ------
         ValueError
             For a score that is not there.
+
+        Examples
+        --------
+        >>> from sklearn.datasets import load_wine
+        >>> from sklearn.naive_bayes import GaussianNB
+        >>> from sklearn.svm import SVC
+        >>> from hybridus import compare
+        >>> X, y = load_wine(return_X_y=True)
+        >>> found = compare({"svm": SVC(), "bayes": GaussianNB()}, X, y, groups="independent")
+        >>> row = found.differences_in("f1_macro").loc[("bayes", "svm")]
+        >>> row["difference"].round(2), row["verdict"]
+        (np.float64(0.39), 'settled')
         """
         if metric not in self.metrics:
             raise ValueError(f"metric={metric!r}: expected one of {self.metrics}")
