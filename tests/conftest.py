@@ -4,9 +4,29 @@ import os
 import signal
 from pathlib import Path
 
+import hypothesis
 import pytest
+from threadpoolctl import threadpool_limits
 
 ROOT = Path(__file__).resolve().parents[1]
+
+# The same examples in every run: what is found by chance is found while working, with
+# HYPOTHESIS_PROFILE=default.
+hypothesis.settings.register_profile("repeatable", derandomize=True, deadline=None)
+hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "repeatable"))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread_for_small_matrices():
+    """A second BLAS thread only waits where matrices are tiny, and uses a core for it."""
+    before = os.environ.get("OPENBLAS_NUM_THREADS")
+    os.environ["OPENBLAS_NUM_THREADS"] = "1"  # for processes that are started
+    with threadpool_limits(1, "blas"):
+        yield
+    if before is None:
+        del os.environ["OPENBLAS_NUM_THREADS"]
+    else:
+        os.environ["OPENBLAS_NUM_THREADS"] = before
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -73,13 +93,13 @@ def no_weights(monkeypatch, tmp_path):
     return tmp_path / "keras home"
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def enough_networks():
     """Keep more compiled networks than users need: tests that train come back to many."""
     from hybridus.training import loop
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(loop, "_MOST_IDLE", 24)
+        patch.setattr(loop, "_MOST_IDLE", 40)
         yield
     del loop._idle[: -loop._MOST_IDLE]
 

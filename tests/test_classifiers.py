@@ -1172,15 +1172,27 @@ class TestAnotherProcess:
 
 
 def test_a_forked_child_is_refused_not_hung():
-    """A fork after a network has been trained: in a process of its own, pytest must not fork."""
+    """A fork after networks have run: in a process of its own, since pytest must not fork."""
     code = """
 import os
 from tiny_networks import TINY, textures
-from hybridus import FineTunedClassifier
+from hybridus import DeepFeatureExtractor, FineTunedClassifier
 X, y = textures(20)
+by_keras, by_openvino = (
+    DeepFeatureExtractor(TINY, weights="random", engine=engine, cache=False).fit(X)
+    for engine in ("keras", "openvino")
+)
 net = FineTunedClassifier(TINY, weights="random", trainable="all", augmentation=None,
                           max_epochs=1, random_state=0).fit(X, y)
-for use in (lambda: net.predict(X), lambda: net.fit(X, y)):
+uses = (
+    lambda: by_keras.transform(X),
+    lambda: by_openvino.transform(X),
+    lambda: net.predict(X),
+    lambda: net.fit(X, y),
+)
+for use in (uses[0], uses[1]):
+    use()
+for use in uses:
     if os.fork() == 0:
         try:
             use()
@@ -1212,11 +1224,11 @@ class TestEcosystem:
         )
 
     def test_stacked_on_a_hybrid(self):
-        X, y = textures(48, size=32)
+        X, y = textures(48)
         stack = StackingClassifier(
             [
-                ("frozen", make_hybrid_classifier(**SMALL, head="svm")),
-                ("tuned", frozen(**SMALL, max_epochs=5)),
+                ("frozen", make_hybrid_classifier(TINY, weights="random", head="svm")),
+                ("tuned", classifier(max_epochs=5)),
             ],
             LogisticRegression(),
             cv=2,

@@ -137,7 +137,6 @@ class TestParts:
         ("encoder", "ends", "size", "trainable"),
         [
             (MOBILENET, ("out_relu",), (32, 48), "last:20"),
-            (MOBILENET, ("block_6_project_BN",), (32, 32), "block_5_add"),
             (MOBILENET, ("block_3_expand_relu",), (32, 32), "first:10"),
             (RESNET, SEVERAL, (32, 32), "last:3"),
             (VGG, ("block3_conv3", "block4_conv3"), (32, 32), "block4"),

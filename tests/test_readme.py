@@ -9,10 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from safetensors.numpy import save_file
+from tiny_networks import TINY
 
 import hybridus.encoders
 from hybridus import make_breast_phantoms
 from hybridus.encoders import registry
+from hybridus.encoders.weights import draw_weights
 
 ROOT = Path(__file__).resolve().parents[1]
 SIZE = 32  # pixels, of scans and of what the networks see
@@ -31,7 +34,7 @@ AS_RUN = {
     '"u-net": UNetSegmenter(': '"u-net": UNetSegmenter(1, 2, image_size=16, max_epochs=1, ',
     "    UNetSegmenter(": "    UNetSegmenter(1, 2, image_size=16, max_epochs=1, ",
     'EncoderUNetSegmenter("mobilenet_v2",': 'EncoderUNetSegmenter("mobilenet_v2", n_views=1, '
-    "image_size=32, max_epochs=1,",
+    "image_size=32, decoder_stride=2, max_epochs=1,",
     "KFold(5)": "KFold(2)",
     "KFold(3)": "KFold(2)",
     "[1, 10, 100]": "[1]",
@@ -52,11 +55,21 @@ def small_encoders(monkeypatch, tmp_path):
     source = Path(hybridus.encoders.__file__).parent / "mobilenet_v2_0.35.safetensors"
     weights = tmp_path / "weights"
     weights.mkdir()
-    for name in ("mobilenet_v2", "vgg16", "resnet50", ours.name):
-        shutil.copy(source, weights / f"{name}.safetensors")
-        monkeypatch.setitem(
-            registry._REGISTRY, name, replace(ours, name=name, image_size=(SIZE, SIZE))
-        )
+    shutil.copy(source, weights / source.name)
+    small = {ours.name: replace(ours, image_size=(SIZE, SIZE))}
+    layers = TINY.build((SIZE, SIZE)).layers
+    drawn = {
+        f"{layer.name}/{name}": value
+        for layer in layers
+        for name, value in draw_weights(
+            layer.name, {v.name: tuple(v.shape) for v in layer.weights}
+        ).items()
+    }
+    for name in ("mobilenet_v2", "vgg16", "resnet50"):
+        save_file(drawn, weights / f"{name}.safetensors")
+        small[name] = replace(TINY, name=name, image_size=(SIZE, SIZE))
+    for name, row in small.items():
+        monkeypatch.setitem(registry._REGISTRY, name, row)
     monkeypatch.setenv("HYBRIDUS_WEIGHTS", str(weights))
 
 

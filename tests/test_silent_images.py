@@ -335,7 +335,7 @@ class TestAnything:
             assert re.search(REFUSALS, refusal)
             return
         default = {"b": (0, 1), "f": (0, 1)}.get(array.dtype.kind, (0, 255))
-        if array.dtype == np.uint16:
+        if array.dtype.newbyteorder("=") == np.uint16:
             default = (0, 65535)
         shape = images.shape
         for given_image, image in zip(array, images, strict=True):

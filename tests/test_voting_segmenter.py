@@ -1,10 +1,7 @@
 """`VotingSegmenter`: the mean of several segmenters."""
 
 import copy
-import subprocess
-import sys
 
-import joblib
 import numpy as np
 import pytest
 from sklearn import config_context
@@ -197,18 +194,6 @@ class TestForms:
         best = search.best_estimator_
         assert best.named_estimators_.net_1.loss == search.best_params_["net_1__loss"]
         assert best.named_estimators_.net_0.loss == "binary_crossentropy"
-
-    def test_another_process_gives_identical_masks(self, mean, unseen, tmp_path):
-        files = [tmp_path / f"{name} (1).joblib" for name in ("model", "images", "masks")]
-        joblib.dump(mean, files[0])
-        joblib.dump(unseen[0], files[1])
-        script = (
-            "import sys, joblib\n"
-            "model, images = map(joblib.load, sys.argv[1:3])\n"
-            "joblib.dump(model.predict(images), sys.argv[3])\n"
-        )
-        subprocess.run([sys.executable, "-c", script, *map(str, files)], check=True)
-        np.testing.assert_array_equal(joblib.load(files[2]), mean.predict(unseen[0]))
 
 
 class TestBadInput:

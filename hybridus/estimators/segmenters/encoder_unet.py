@@ -67,11 +67,12 @@ class EncoderUNetSegmenter(OnEncoder, NetworkSegmenter):
     --------
     >>> from hybridus import make_breast_phantoms
     >>> from hybridus.estimators.segmenters import EncoderUNetSegmenter
-    >>> phantoms = make_breast_phantoms(12, image_size=64, random_state=0)
-    >>> net = EncoderUNetSegmenter("mobilenet_v2_0.35", weights="bundled", image_size=64,
-    ...     mask_size=32, max_epochs=1, random_state=0)
+    >>> phantoms = make_breast_phantoms(12, image_size=32, random_state=0)
+    >>> net = EncoderUNetSegmenter("mobilenet_v2_0.35", weights="bundled", image_size=32,
+    ...     layers=["block_1_expand_relu", "block_3_expand_relu"], mask_size=32, max_epochs=1,
+    ...     random_state=0)
     >>> net.fit(phantoms.images, phantoms.masks).predict(phantoms.images).shape
-    (12, 64, 64, 1)
+    (12, 32, 32, 1)
     """
 
     _: KW_ONLY

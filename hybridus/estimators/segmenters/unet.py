@@ -46,7 +46,7 @@ class UNetSegmenter(NetworkSegmenter):
     >>> from hybridus import make_breast_phantoms
     >>> from hybridus.estimators.segmenters import UNetSegmenter
     >>> phantoms = make_breast_phantoms(12, image_size=32, random_state=0)
-    >>> unet = UNetSegmenter(depth=2, base_filters=4, image_size=32, max_epochs=2, random_state=0)
+    >>> unet = UNetSegmenter(depth=1, base_filters=4, image_size=32, max_epochs=2, random_state=0)
     >>> unet.fit(phantoms.images, phantoms.masks).predict(phantoms.images).shape
     (12, 32, 32, 1)
     """
