@@ -1135,11 +1135,6 @@ def elsewhere(tmp_path_factory, fitted, images, y, bundled):
     X, labels = textures(16, size=32)
     asked = {
         "tiny": (fitted, images, y),
-        "prefix": (
-            classifier(trainable="last:2", augmentation="light").fit(images, y),
-            images,
-            y,
-        ),
         "bundled": (bundled, X, labels),
     }
     joblib.dump(asked, folder / "asked.joblib")
@@ -1160,7 +1155,7 @@ def elsewhere(tmp_path_factory, fitted, images, y, bundled):
     return {name: (net.predict_proba(X), *answers[name]) for name, (net, X, _) in asked.items()}
 
 
-@pytest.mark.parametrize("name", ["tiny", "prefix", "bundled"])
+@pytest.mark.parametrize("name", ["tiny", "bundled"])
 class TestAnotherProcess:
     def test_opens_a_model_and_predicts_the_same(self, elsewhere, name):
         expected, opened, _ = elsewhere[name]
