@@ -78,7 +78,7 @@ from hybridus import make_hybrid_classifier, make_preset
 from hybridus.protocol.digests import digest_of
 {SCRIPT}
 things = [Own(), FunctionTransformer(clean), scaled(2), {{"x", "y", "z"}}, make_preset("unet")]
-things += [GridSearchCV(make_hybrid_classifier("vgg16", "logreg"), {{"head__C": [1, 2]}})]
+things += [GridSearchCV(make_hybrid_classifier("vgg16", weights="random"), {{"head__C": [1, 2]}})]
 print(*map(digest_of, things))
 """
     told = [

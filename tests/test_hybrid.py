@@ -11,6 +11,7 @@ from sklearn.ensemble import RandomForestClassifier
 from sklearn.linear_model import Ridge
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import Pipeline
+from tiny_networks import HALVED, TINY
 
 from hybridus import make_hybrid_classifier
 
@@ -52,16 +53,14 @@ def test_defaults_suit_unbalanced_small_sets():
 
 def test_encoders_are_fused_side_by_side(textures):
     X, _ = textures
-    pipe = make_hybrid_classifier(
-        ["vgg16", "mobilenet_v2_0.35"], weights="random", layers="multi", image_size=32
-    )
+    pipe = make_hybrid_classifier([HALVED, TINY], weights="random", layers="multi", image_size=32)
     features = pipe["features"].fit(X[:3])
     rows = features.transform(X[:3])
-    assert rows.shape == (3, 256 + 512 + 512 + 24 + 56 + 192 + 1280)
+    assert rows.shape == (3, 3 + 3 + 8 + 16)
     names = features.get_feature_names_out()
-    assert names[0] == "vgg16_block3_conv3_avg0"
-    assert names[-1] == "mobilenet_v2_0.35_out_relu_avg1279"
-    assert pipe.get_params()["features__vgg16__layers"] == "multi"
+    assert names[0] == "halved_half_avg0"
+    assert names[-1] == "tiny_relu2_avg15"
+    assert pipe.get_params()["features__tiny__layers"] == "multi"
 
 
 @pytest.mark.parametrize(
@@ -88,7 +87,7 @@ def test_unknown_options_are_refused():
 def test_a_search_over_real_scans_in_two_workers_saves_a_model_that_travels(
     busi_folder, real_weights, tmp_path
 ):
-    """Two encoders and three C with loky; the saved model predicts alike in another process."""
+    """Two sets of layers and two C with loky; the saved model predicts alike in another process."""
     get_reusable_executor().shutdown(wait=True)  # workers of earlier tests know no weights
     paths, y = [], []
     for label, kind in enumerate(["normal", "malignant", "benign"]):
@@ -97,8 +96,8 @@ def test_a_search_over_real_scans_in_two_workers_saves_a_model_that_travels(
         y += [label] * len(files)
     paths, y = np.array(paths, dtype=object), np.array(y)
     search = GridSearchCV(
-        make_hybrid_classifier("mobilenet_v2", "svm"),
-        {"features__encoder": ["mobilenet_v2", "mobilenet_v2_0.35"], "head__C": [1, 10, 100]},
+        make_hybrid_classifier("mobilenet_v2_0.35", "svm"),
+        {"features__layers": ["last", "multi"], "head__C": [1, 10]},
         cv=3,
         n_jobs=2,
         error_score="raise",

@@ -1,6 +1,7 @@
 """Which layers are trained, where the encoder is cut, and that both parts make up the whole."""
 
 import dataclasses
+import functools
 
 import numpy as np
 import pytest
@@ -29,6 +30,15 @@ def cut(encoder, trainable, ends=None, size=64):
     return divide(get_encoder(encoder), (size, size), ends or LAST[encoder], trainable)
 
 
+@pytest.fixture(scope="class")
+def built_once():
+    """Networks whose graphs alone are looked at are built once, which takes a second or two."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(EncoderSpec, "build", functools.cache(EncoderSpec.build))
+        yield
+
+
+@pytest.mark.usefixtures("built_once")
 class TestCut:
     @pytest.mark.parametrize(
         ("encoder", "trainable", "n_trained", "taps"),

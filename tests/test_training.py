@@ -452,6 +452,7 @@ class TestPredict:
 @pytest.fixture
 def empty_pool(monkeypatch):
     monkeypatch.setattr(training, "_idle", [])
+    monkeypatch.setattr(training, "_MOST_IDLE", 4)
 
 
 class TestPool:

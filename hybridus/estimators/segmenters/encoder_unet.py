@@ -69,8 +69,8 @@ class EncoderUNetSegmenter(OnEncoder, NetworkSegmenter):
     >>> from hybridus.estimators.segmenters import EncoderUNetSegmenter
     >>> phantoms = make_breast_phantoms(12, image_size=32, random_state=0)
     >>> net = EncoderUNetSegmenter("mobilenet_v2_0.35", weights="bundled", image_size=32,
-    ...     layers=["block_1_expand_relu", "block_3_expand_relu"], mask_size=32, max_epochs=1,
-    ...     random_state=0)
+    ...     layers=["block_1_expand_relu", "block_3_expand_relu"], mask_size=32, decoder_stride=2,
+    ...     max_epochs=1, random_state=0)
     >>> net.fit(phantoms.images, phantoms.masks).predict(phantoms.images).shape
     (12, 32, 32, 1)
     """
