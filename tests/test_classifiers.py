@@ -262,7 +262,7 @@ class TestLearning:
     def test_label_smoothing_keeps_probabilities_from_the_ends(self):
         X, y = textures(100)
         sharp, smooth = (
-            classifier(label_smoothing=amount, max_epochs=30, learning_rate=0.02)
+            classifier(label_smoothing=amount, max_epochs=12, learning_rate=0.05)
             .fit(X, y)
             .predict_proba(X)
             .max(axis=1)

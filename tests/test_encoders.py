@@ -292,8 +292,8 @@ class TestPooling:
 
 
 class TestEngines:
-    # MobileNetV2 at full width is the same graph; test_features looks at its real weights.
-    @pytest.mark.parametrize("encoder", [SMALL, "vgg16", "resnet50"])
+    # Branches that meet again, and a plain row of layers; others differ in width and number.
+    @pytest.mark.parametrize("encoder", [SMALL, "vgg16"])
     def test_openvino_equals_keras_for_every_graph(self, encoder, pixels):
         keras_rows, openvino_rows = (
             rows_of(open_engine(frozen_encoder(encoder, engine=engine), batch_size=4), pixels)

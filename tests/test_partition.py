@@ -148,7 +148,7 @@ class TestParts:
         [
             (MOBILENET, ("out_relu",), (32, 48), "last:20"),
             (MOBILENET, ("block_3_expand_relu",), (32, 32), "first:10"),
-            (RESNET, SEVERAL, (32, 32), "last:3"),
+            (MOBILENET, ("block_1_expand_relu", "block_2_add"), (32, 32), "last:3"),
             (VGG, ("block3_conv3", "block4_conv3"), (32, 32), "block4"),
             (VGG, ("block3_pool",), (32, 32), "none"),
         ],
