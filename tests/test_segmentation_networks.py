@@ -21,6 +21,7 @@ from hybridus.training.networks.segmentation import (
     build_unet,
     compile_segmenter,
     segmentation_metrics,
+    segmentation_scores,
 )
 
 COMPILED = {"loss": "binary_crossentropy", "optimizer": "adam", "policy": "float32"}
@@ -358,3 +359,20 @@ class TestEncoderUNet:
 )
 def test_weights_have_the_same_names_whenever_a_network_is_built(build):
     assert build().shapes == build().shapes
+
+
+@pytest.mark.parametrize("kind", ["lesions", "no lesion", "nothing found", "neither"])
+def test_scores_of_the_held_out_part_are_those_of_training(kind):
+    rng = np.random.default_rng(0)
+    truth = (rng.random((5, 8, 8, 1)) < 0.3).astype(np.float32)
+    probabilities = rng.random((5, 8, 8, 2)).astype(np.float32)
+    truth[0], probabilities[0] = 0, 0.5  # an image of neither; one half is none
+    if kind in ("no lesion", "neither"):
+        truth[:] = 0
+    if kind in ("nothing found", "neither"):
+        probabilities[:] = 0.1
+    scores = segmentation_scores(truth, probabilities)
+    for metric in segmentation_metrics():
+        metric.update_state(truth, probabilities)
+        assert scores.pop(metric.name) == pytest.approx(float(metric.result()), rel=1e-6), kind
+    assert not scores

@@ -19,7 +19,7 @@ from hybridus.training.loop import (
     lease,
     train,
 )
-from hybridus.training.networks.classifier import classification_metrics
+from hybridus.training.networks.classifier import classification_metrics, classification_scores
 
 pytestmark = pytest.mark.slow
 
@@ -46,7 +46,8 @@ def build(*, dropout=0.5, optimizer="adam"):
             inputs,
             output,
             loss=keras.losses.CategoricalCrossentropy(),
-            metrics=classification_metrics,
+            metrics=classification_metrics(),
+            scores=classification_scores,
             optimizer=optimizer,
         )
 
@@ -434,7 +435,8 @@ class TestReset:
                 inputs,
                 inner[1](inner[0](inputs)),
                 loss=keras.losses.MeanSquaredError(),
-                metrics=list,
+                metrics=[],
+                scores=classification_scores,
                 optimizer="sgd",
             )
 
@@ -529,3 +531,16 @@ class TestPool:
         assert not clashes
         assert next(numbers) <= 4 * 200
         assert len(training._idle) <= 4
+
+
+@pytest.mark.parametrize("n_seen", [3, 2])
+def test_scores_of_the_held_out_part_are_those_of_training(n_seen):
+    """Of three classes, one of which may be absent."""
+    rng = np.random.default_rng(0)
+    truth = np.eye(3, dtype=np.float32)[rng.integers(0, n_seen, 40)]
+    probabilities = rng.dirichlet([1, 1, 0.2], 40).astype(np.float32)
+    scores = classification_scores(truth, probabilities)
+    for metric in classification_metrics():
+        metric.update_state(truth, probabilities)
+        assert scores.pop(metric.name) == pytest.approx(float(metric.result()), rel=1e-6)
+    assert not scores

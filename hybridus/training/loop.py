@@ -104,7 +104,8 @@ class TrainableNetwork:
         output: Any,
         *,
         loss: Any,
-        metrics: Callable[[], list[Any]],
+        metrics: list[Any],
+        scores: Callable[[NDArray, NDArray], dict[str, float]],
         optimizer: str | Mapping[str, Any],
         target_shape: tuple[int, ...] | None = None,
     ) -> None:
@@ -112,7 +113,7 @@ class TrainableNetwork:
         self.loss = loss
         self.optimizer = keras.optimizers.get(optimizer)
         self.model.compile(
-            self.optimizer, loss, metrics=metrics(), jit_compile=jit_compile(), run_eagerly=False
+            self.optimizer, loss, metrics=metrics, jit_compile=jit_compile(), run_eagerly=False
         )
         self.optimizer.build(self.model.trainable_variables)
         # A step in which metrics make their variables is traced a second time without, so they make
@@ -121,8 +122,8 @@ class TrainableNetwork:
         truth = keras.ops.ones((1, *(target_shape or output.shape[1:])))
         self.model.compute_metrics(None, truth, ones, sample_weight=keras.ops.ones(1))
         self.model.start_epoch()
-        self._held_out_metrics = metrics()
-        self._names = ["loss", *(metric.name for metric in self._held_out_metrics)]
+        self._scores = scores
+        self._names = ["loss", *(metric.name for metric in metrics)]
         # Frozen layers keep what they were built with.
         changing = [v for layer in leaves(self.model) if layer.trainable for v in layer.weights]
         self._changing = {variable.path: variable for variable in changing}
@@ -233,11 +234,8 @@ class TrainableNetwork:
         loss = self.loss(held_out.targets, predicted, sample_weight=held_out.weights)
         # Keras clips probabilities before it takes their logarithm, and makes numbers of NaN.
         scores = {"val_loss": float(loss) if np.isfinite(predicted).all() else np.nan}
-        for metric in self._held_out_metrics:
-            metric.reset_state()
-            metric.update_state(held_out.targets, predicted)
-            scores[f"val_{metric.name}"] = float(metric.result())
-        return scores
+        found = self._scores(held_out.targets, predicted)
+        return scores | {f"val_{name}": found[name] for name in self._names[1:]}
 
 
 def train(

@@ -7,6 +7,9 @@ Every builder gives the tensors of one architecture, input and probabilities: on
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from hybridus._keras import building, keras
 from hybridus.encoders.frozen import FrozenEncoder
 from hybridus.encoders.partition import Partition, build_rest
@@ -45,7 +48,8 @@ def compile_segmenter(
             inputs,
             output,
             loss=of_image if n_scales == 1 else DeeplySupervised(of_image, n_scales),
-            metrics=segmentation_metrics,
+            metrics=segmentation_metrics(),
+            scores=segmentation_scores,
             optimizer=optimizer,
             target_shape=(*output.shape[1:-1], 1),
         )
@@ -186,6 +190,27 @@ def segmentation_metrics() -> list[Any]:
         Recall(thresholds=0.5, name="recall"),
         F1(average="micro", threshold=0.5, name="f1"),
     ]
+
+
+def segmentation_scores(truth: NDArray, probabilities: NDArray) -> dict[str, float]:
+    """Compute what `segmentation_metrics` does, of all images at once and without a graph."""
+    true, found = truth[..., 0] > 0.5, probabilities[..., 0] > 0.5
+    common = (true & found).sum(axis=(1, 2))
+    areas = true.sum(axis=(1, 2)) + found.sum(axis=(1, 2))
+    dice = np.divide(2 * common, areas, out=np.ones(len(true)), where=areas > 0)
+    both, n_true, n_found = common.sum(), true.sum(), found.sum()
+
+    def share(of: Any) -> float:
+        return float(both / of) if of else 0.0
+
+    return {
+        "dice": float(dice.mean()),
+        "iou": share(n_true + n_found - both),
+        "accuracy": float(np.mean(true == found)),
+        "precision": share(n_found),
+        "recall": share(n_true),
+        "f1": share((n_true + n_found) / 2),
+    }
 
 
 class _OfFinest:
