@@ -32,6 +32,7 @@ from .estimators.segmenters import (
 from .exceptions import WeightsNotFoundError as WeightsNotFoundError
 from .inputs.augmentation import Augmentation as Augmentation
 from .presets import list_presets as list_presets, make_preset as make_preset
+from .protocol.audit import Audit as Audit, audit as audit
 from .protocol.compare import compare as compare
 from .protocol.comparison import Comparison as Comparison
 from .protocol.duplicates import near_duplicate_groups as near_duplicate_groups

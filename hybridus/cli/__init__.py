@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from hybridus._version import __version__
-from hybridus.cli import cache, compare, models
+from hybridus.cli import audit, cache, compare, models
 from hybridus.cli.console import SCREEN, Commands
 
 app = typer.Typer(
@@ -21,6 +21,7 @@ app = typer.Typer(
     rich_markup_mode="markdown",
 )
 app.command(help=compare.HELP)(compare.compare)
+app.command()(audit.audit)
 app.command()(models.models)
 app.add_typer(cache.app, name="cache", no_args_is_help=True)
 

@@ -173,6 +173,28 @@ def load_busi(
     )
 
 
+def list_busi(path: str | os.PathLike[str]) -> Bunch:
+    """Pair the scans of BUSI with the files of their masks as `load_busi` does; read none.
+
+    Returns
+    -------
+    sklearn.utils.Bunch
+        ``images``, ``target``, ``target_names`` and ``filenames`` as there; ``root``;
+        ``mask_files``, a list of paths relative to it for each image, which may be empty.
+    """
+    root = existing_folder(path, _LAYOUT)
+    scans = _find_scans(root)
+    filenames = [str(scan.image) for scan in scans]
+    return Bunch(
+        root=root,
+        images=object_array(str(root / file) for file in filenames),
+        mask_files=[scan.masks for scan in scans],
+        target=np.array([scan.label for scan in scans], dtype=np.intp),
+        target_names=list(TARGET_NAMES),
+        filenames=filenames,
+    )
+
+
 def looks_like_busi(folder: str | os.PathLike[str]) -> bool:
     """Whether masks lie beside the scans of BUSI's classes, or in a folder beside their images."""
     root = Path(folder).expanduser()

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from hybridus.datasets.listing import object_array
 from hybridus.inputs.decoding import decoded_size
-from hybridus.inputs.masks import inspect_mask
+from hybridus.inputs.masks import Masks, inspect_mask
 
 
 def read_mask_files(
@@ -44,14 +44,10 @@ def read_mask_files(
     doubtful: dict[str, list[str]] = {}
     lesions = []
     for image, files in zip(images, masks, strict=True):
-        lesion = np.zeros(decoded_size(root / image, name="image"), dtype=bool)
-        for file in files:
-            mask, doubt = inspect_mask(root / file)
-            _check_size(image, lesion, file, mask, root)
-            lesion |= mask
-            if doubt:
-                doubtful.setdefault(doubt, []).append(file)
+        lesion, doubts = _read_lesion(root, image, files)
         lesions.append(lesion)
+        for file, doubt in doubts.items():
+            doubtful.setdefault(doubt, []).append(file)
     for doubt, found in doubtful.items():
         warnings.warn(
             f"{root}: {len(found)} mask(s) (first: {found[0]!r}): each is {doubt}",
@@ -59,6 +55,26 @@ def read_mask_files(
             stacklevel=3,
         )
     return object_array(lesions)
+
+
+def open_mask_files(root: Path, images: Sequence[str], masks: Sequence[Sequence[str]]) -> Masks:
+    """Do as `read_mask_files`, but read each mask when it is asked for, and raise only then."""
+    return Masks(lambda i: _read_lesion(root, images[i], masks[i])[0], [None] * len(images))
+
+
+def _read_lesion(
+    root: Path, image: str, files: Sequence[str]
+) -> tuple[NDArray[np.bool_], dict[str, str]]:
+    """Mask of an image, and what is odd about files, by their names."""
+    lesion = np.zeros(decoded_size(root / image, name="image"), dtype=bool)
+    doubts = {}
+    for file in files:
+        mask, doubt = inspect_mask(root / file)
+        _check_size(image, lesion, file, mask, root)
+        lesion |= mask
+        if doubt:
+            doubts[file] = doubt
+    return lesion, doubts
 
 
 def _check_size(image: str, lesion: NDArray, file: str, mask: NDArray, root: Path) -> None:

@@ -1,16 +1,17 @@
 """Recognition of data sets: which loader the layout of a folder is for."""
 
 import os
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 from sklearn.utils import Bunch
 
-from hybridus.datasets.busi import load_busi, looks_like_busi
+from hybridus.datasets.busi import list_busi, load_busi, looks_like_busi
 from hybridus.datasets.folder import load_image_folder
 from hybridus.datasets.layout import MASK_STEM, images_and_masks
 from hybridus.datasets.listing import existing_folder, is_image, subfolders, walk
-from hybridus.datasets.segmentation import load_segmentation_folder
+from hybridus.datasets.mask_files import open_mask_files
+from hybridus.datasets.segmentation import list_segmentation_folder, load_segmentation_folder
 
 
 def load_folder(
@@ -50,12 +51,69 @@ def load_folder(
         return load_busi(root, curation=curation, exclude=("multiclass",))
     if looks_like_busi(root):
         return load_busi(root)
+    pair = _images_and_masks(root)
+    if pair is not None:
+        return _with_classes(load_segmentation_folder(*pair))
+    return load_image_folder(root)
+
+
+def list_folder(
+    path: str | os.PathLike[str], *, masks: str | os.PathLike[str] | None = None
+) -> Bunch:
+    """List what is in a folder as `load_folder` does, but read masks when they are asked for.
+
+    What cannot be read, or does not fit, is then found one by one.
+
+    Parameters
+    ----------
+    path, masks
+        See `load_folder`.
+
+    Returns
+    -------
+    sklearn.utils.Bunch
+        ``images``, ``filenames``, ``target`` and ``target_names`` (None where no folders tell
+        classes), and ``masks``, `hybridus.inputs.masks.Masks` or None.
+
+    Raises
+    ------
+    FileNotFoundError, NotADirectoryError, ValueError
+        As the loaders do where files cannot be paired.
+    """
+    root = existing_folder(path, "a folder of images")
+    if masks is not None:
+        listed = list_segmentation_folder(root, masks)
+    elif looks_like_busi(root):
+        listed = list_busi(root)
+    elif pair := _images_and_masks(root):
+        listed = list_segmentation_folder(*pair)
+    else:
+        bunch = load_image_folder(root)
+        return Bunch(
+            images=bunch.images,
+            masks=None,
+            target=bunch.target,
+            target_names=list(bunch.target_names),
+            filenames=bunch.filenames,
+        )
+    opened = open_mask_files(listed.root, listed.filenames, listed.mask_files)
+    return Bunch(
+        images=listed.images,
+        masks=opened,
+        target=listed.target,
+        target_names=listed.target_names,
+        filenames=listed.filenames,
+    )
+
+
+def _images_and_masks(root: Path) -> tuple[Path, Path] | None:
+    """Folders of images and of masks, which may be one; None where nothing tells masks."""
     pair = images_and_masks(subfolders(root))
     if pair is not None:
-        return _with_classes(load_segmentation_folder(root / pair[0], root / pair[1]))
+        return root / pair[0], root / pair[1]
     if any(is_image(file) and MASK_STEM.fullmatch(PurePosixPath(file).stem) for file in walk(root)):
-        return _with_classes(load_segmentation_folder(root, root))
-    return load_image_folder(root)
+        return root, root
+    return None
 
 
 def _with_classes(bunch: Bunch) -> Bunch:

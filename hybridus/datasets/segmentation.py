@@ -107,36 +107,63 @@ def load_segmentation_folder(
     """
     if without_mask not in ("error", "empty"):
         raise ValueError(f"without_mask={without_mask!r}: expected 'error' or 'empty'")
+    listed = list_segmentation_folder(images, masks, pattern=pattern)
+    bare = [
+        name for name, found in zip(listed.filenames, listed.mask_files, strict=True) if not found
+    ]
+    if bare and without_mask == "error":
+        raise ValueError(
+            f"{listed.root}: {len(bare)} of {len(listed.filenames)} images have no mask in "
+            f"{masks}, first {bare[0]!r}; images without lesion may go without one with "
+            "without_mask='empty'"
+        )
+    decoded = read_mask_files(listed.root, listed.filenames, listed.mask_files)
+    target, names = listed.target, listed.target_names
+    n_empty = sum(not mask.any() for mask in decoded)
+    counts = "" if target is None or names is None else f"\n\n{class_counts(target, names)}"
+    return Bunch(
+        images=listed.images,
+        masks=decoded,
+        target=target,
+        target_names=names,
+        filenames=listed.filenames,
+        groups=None,
+        DESCR=f"{len(decoded)} images from {listed.root} with masks from {masks}, "
+        f"{n_empty} of them without lesion{counts}\n",
+    )
+
+
+def list_segmentation_folder(
+    images: str | os.PathLike[str],
+    masks: str | os.PathLike[str],
+    *,
+    pattern: str | tuple[str, str] | None = None,
+) -> Bunch:
+    """Pair images with the files of their masks as `load_segmentation_folder` does; read none.
+
+    Returns
+    -------
+    sklearn.utils.Bunch
+        ``images``, ``target``, ``target_names`` and ``filenames`` as there; ``root``, the folder of
+        the images; ``mask_files``, a list of absolute paths for each image, which may be empty.
+    """
     naming = _Naming(pattern)
     image_root = existing_folder(images, "a folder of images")
     mask_root = existing_folder(masks, "a folder of masks")
     image_files, mask_files = _list(image_root, mask_root, naming)
     pairs = _pair(image_root, mask_root, image_files, mask_files, naming)
-    bare = [image for image, found in pairs.items() if not found]
-    if bare and without_mask == "error":
-        raise ValueError(
-            f"{image_root}: {len(bare)} of {len(pairs)} images have no mask in {mask_root}, first "
-            f"{bare[0]!r}; images without lesion may go without one with without_mask='empty'"
-        )
     filenames = list(pairs)
     target, names = _classes(image_root, filenames)
-    decoded = read_mask_files(
-        image_root,
-        filenames,
-        # Absolute, since a relative path would be looked for among the images.
-        [[str(mask_root.absolute() / mask) for mask in found] for found in pairs.values()],
-    )
-    n_empty = sum(not mask.any() for mask in decoded)
-    counts = "" if target is None or names is None else f"\n\n{class_counts(target, names)}"
     return Bunch(
+        root=image_root,
         images=object_array(str(image_root / file) for file in filenames),
-        masks=decoded,
+        # Absolute, since a relative path would be looked for among the images.
+        mask_files=[
+            [str(mask_root.absolute() / mask) for mask in found] for found in pairs.values()
+        ],
         target=target,
         target_names=names,
         filenames=filenames,
-        groups=None,
-        DESCR=f"{len(filenames)} images from {image_root} with masks from {mask_root}, "
-        f"{n_empty} of them without lesion{counts}\n",
     )
 
 
