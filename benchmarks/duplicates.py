@@ -1,8 +1,8 @@
 """Duplicates: found against published ones of BUSI, beside correlation and a perceptual hash.
 
-``python -m benchmarks.duplicates [--parts busi,growth] [--sheets FOLDER]``: recall and precision on
-pairs, thresholds tuned on saved-again phantoms and one half of BUSI and tested on the other half,
-in both directions; and time, memory and recall of planted copies for 1,000, 3,000 and 10,000 files.
+``python -m benchmarks.duplicates [--parts busi,growth] [--counts 1000,3000] [--sheets FOLDER]``:
+recall and precision on pairs, thresholds tuned on saved-again phantoms and one half of BUSI and
+tested on the other half, in both directions; and time, memory and recall of planted copies.
 The sheets show the pairs that the publication lacks, and those that are missed.
 """
 
@@ -26,9 +26,8 @@ from hybridus import load_busi, make_breast_phantoms, near_duplicate_groups
 from hybridus.inputs.images import as_images
 from hybridus.protocol.auditing.contact_sheet import PairToDraw, draw_pairs
 from hybridus.protocol.auditing.thumbnails import grey, make_thumbnail
-from hybridus.protocol.duplicates import LEAST_SIMILARITY, find_duplicates
+from hybridus.protocol.duplicates import LEAST_SIMILARITY, _join, find_duplicates
 
-COUNTS = (1_000, 3_000, 10_000)
 PLANTED = 20  # one of so many files is a copy of another
 
 Pairs = set[tuple[int, int]]
@@ -56,10 +55,16 @@ class Registered:
 
     def __init__(self, images: list[np.ndarray]) -> None:
         self.thumbnails = [make_thumbnail(image) for image in images]
+        self.known: dict[bytes, Any] = {}
 
-    def pairs(self, chosen: np.ndarray, threshold: float | None) -> Pairs:
+    def pairs(self, chosen: np.ndarray, threshold: float) -> Pairs:
         """Find pairs among the images chosen, by their places among them."""
-        return pairs_of(find_duplicates([self.thumbnails[i] for i in chosen], threshold).groups)
+        key = chosen.tobytes()
+        if key not in self.known:
+            some = [self.thumbnails[i] for i in chosen]
+            self.known[key] = find_duplicates(some, self.thresholds[0]).pairs
+        table = self.known[key]
+        return pairs_of(_join(table[table["similarity"] >= threshold], len(chosen)))
 
 
 class Correlation:
@@ -77,7 +82,7 @@ class Correlation:
         mirrored = np.stack([small(image[:, ::-1]) for image in images])
         self.likeness = np.maximum(rows @ rows.T, rows @ mirrored.T)
 
-    def pairs(self, chosen: np.ndarray, threshold: float | None) -> Pairs:
+    def pairs(self, chosen: np.ndarray, threshold: float) -> Pairs:
         """Find pairs among the images chosen, by their places among them."""
         alike = np.triu(self.likeness[np.ix_(chosen, chosen)] >= threshold, 1)
         return set(zip(*(at.tolist() for at in np.nonzero(alike)), strict=True))
@@ -151,7 +156,7 @@ def measure_busi(sheets: Path | None) -> list[dict[str, Any]]:
         row("hybridus", f"default: {LEAST_SIMILARITY}", "all of BUSI", found, wanted)
         | {"CPU seconds": seconds}
     )
-    on_phantoms = Registered(phantoms).pairs(np.arange(2 * N_PHANTOMS), None)
+    on_phantoms = pairs_of(near_duplicate_groups(phantoms))
     rows.append(row("hybridus", "default", "phantoms saved again", on_phantoms, of_phantoms))
     print_and_draw(sheets, busi, scans, {"found": found - wanted, "missed": wanted - found})
     return rows
@@ -218,10 +223,10 @@ def measure_growth(folder: str) -> None:
     print(json.dumps([len(paths), seconds, used, peak, len(known), recall, others]))
 
 
-def growth() -> list[dict[str, Any]]:
-    """Time, memory and recall of planted copies."""
-    rows = []
-    for count in COUNTS:
+def growth(counts: list[int], before: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Time, memory and recall of planted copies; other counts stay as they were measured."""
+    rows = [row for row in before if row["files"] not in counts]
+    for count in counts:
         with tempfile.TemporaryDirectory() as folder:
             write_files(Path(folder), count)
             command = [sys.executable, "-m", "benchmarks.duplicates", "--growth", folder]
@@ -229,13 +234,14 @@ def growth() -> list[dict[str, Any]]:
         names = ("files", "seconds", "CPU seconds", "peak GiB", "planted", "recall", "other pairs")
         rows.append(dict(zip(names, json.loads(done.stdout), strict=True)))
         show(rows[-1:], f"{count} files")
-    return rows
+    return sorted(rows, key=lambda row: row["files"])
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--parts", default="busi,growth")
     parser.add_argument("--sheets", type=Path)
+    parser.add_argument("--counts", default="1000,3000,10000")
     parser.add_argument("--growth", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.growth:
@@ -244,7 +250,11 @@ def main() -> None:
     file = RESULTS / "duplicates.json"
     results = json.loads(file.read_text())["results"] if file.exists() else {}
     for part in arguments.parts.split(","):
-        results[part] = measure_busi(arguments.sheets) if part == "busi" else growth()
+        if part == "busi":
+            results[part] = measure_busi(arguments.sheets)
+        else:
+            counts = [int(count) for count in arguments.counts.split(",")]
+            results[part] = growth(counts, results.get(part, []))
         show(results[part], {"busi": "Duplicates of BUSI", "growth": "Growth"}[part])
         keep("duplicates", results)
 

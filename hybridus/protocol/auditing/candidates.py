@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.ndimage import grey_opening
 
 from hybridus._environment import n_threads
 from hybridus.inputs.resizing import map_ahead
@@ -24,6 +25,7 @@ _CELLS = 16  # averages of a window, on each axis
 _CONTRAST_RADIUS = 4.0  # cells
 _N_FREQUENCIES = 64
 _WHITENING = 0.25  # power of 1 + frequency squared that frequencies are weighted by
+_THIN = 7  # pixels of a thumbnail; what is brighter and narrower is left out, as text is
 _AT_ONCE = 64  # thumbnails
 
 
@@ -79,8 +81,10 @@ def find_candidates(thumbnails: NDArray[np.uint8], n_nearest: int = 10) -> Candi
 
 
 def _parts(thumbnails: NDArray) -> Iterator[tuple[int, NDArray]]:
+    """Yield thumbnails without what is drawn into them, some at a time."""
     for start in range(0, len(thumbnails), _AT_ONCE):
-        yield start, thumbnails[start : start + _AT_ONCE]
+        part = thumbnails[start : start + _AT_ONCE]
+        yield start, grey_opening(part, size=(1, _THIN, _THIN))
 
 
 def _nearest(
