@@ -138,10 +138,9 @@ def resample(
     >>> from hybridus.protocol.resampling import Ratio, resample
     >>> right = np.array([1, 1, 1, 0, 1, 1, 0, 1, 1, 1])
     >>> share = Ratio(right, np.ones(10))
-    >>> alone = resample({"": [(np.arange(10), share)]}, np.arange(10))[""]
-    >>> pairs = resample({"": [(np.arange(10), share)]}, np.arange(10) // 2)[""]
-    >>> alone.std().round(2), (right.std() / 10**0.5).round(2)
-    (np.float64(0.13), np.float64(0.13))
+    >>> draws = resample({"": [(np.arange(10), share)]}, np.arange(10))[""]
+    >>> draws.shape, bool(abs(draws.std() - right.std() / 10**0.5) < 0.01)
+    ((2000,), True)
     """
     n_groups = int(codes.max()) + 1
     drawn = np.random.default_rng(random_state)
