@@ -16,6 +16,8 @@ import hybridus.encoders
 from hybridus import DeepFeatureExtractor
 from hybridus.datasets import make_breast_phantoms
 
+pytestmark = pytest.mark.slow
+
 ENCODER = "mobilenet_v2_0.35"
 FILE = Path(hybridus.encoders.__file__).parent / f"{ENCODER}.safetensors"
 CARD = FILE.with_suffix(".md")

@@ -14,6 +14,8 @@ from hybridus.protocol.auditing.registration import compose, invert, register
 from hybridus.protocol.auditing.thumbnails import make_thumbnail
 from hybridus.protocol.duplicates import _join, near_duplicate_pairs
 
+pytestmark = pytest.mark.slow
+
 
 def _resized(scan, height, width):
     return np.asarray(Image.fromarray(scan).resize((width, height), Image.Resampling.BICUBIC))

@@ -17,6 +17,8 @@ from hybridus.encoders.registry import PREPROCESSING, EncoderSpec, Preprocessing
 from hybridus.encoders.weights import draw_weights, locate_weights
 from hybridus.exceptions import CacheWarning
 
+pytestmark = pytest.mark.slow
+
 SMALL = "mobilenet_v2_0.35"
 
 

@@ -20,6 +20,8 @@ from hybridus.inputs.files import FileStamp
 from hybridus.store import file as _store_file
 from hybridus.store.rows import FeatureStore
 
+pytestmark = pytest.mark.slow
+
 WIDTH = 40
 
 

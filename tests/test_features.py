@@ -21,6 +21,8 @@ from tiny_networks import HALVED, TINY
 
 from hybridus import DeepFeatureExtractor, FeatureStore, WeightsNotFoundError
 
+pytestmark = pytest.mark.slow
+
 
 def extractor(**changes):
     options = {

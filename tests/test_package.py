@@ -120,6 +120,7 @@ def modules():
     return [name for name in names if not name.endswith("__main__")]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["hybridus", *modules()])
 def test_examples_in_docstrings_run(name, monkeypatch):
     from hybridus.encoders import registry

@@ -17,6 +17,8 @@ from hybridus.encoders.registry import PREPROCESSING, EncoderSpec, get_encoder
 from hybridus.encoders.weights import draw_weights
 from hybridus.training.networks.classifier import load_encoder
 
+pytestmark = pytest.mark.slow
+
 MOBILENET, RESNET, VGG = "mobilenet_v2_0.35", "resnet50", "vgg16"
 LAST = {
     MOBILENET: ("out_relu",),

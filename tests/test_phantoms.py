@@ -25,6 +25,8 @@ from hybridus.datasets.phantoms.physics import (
     smooth_noise,
 )
 
+pytestmark = pytest.mark.slow
+
 FOLDS = StratifiedKFold(5, shuffle=True, random_state=0)
 
 

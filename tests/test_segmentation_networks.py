@@ -24,6 +24,8 @@ from hybridus.training.networks.segmentation import (
     segmentation_scores,
 )
 
+pytestmark = pytest.mark.slow
+
 COMPILED = {"loss": "binary_crossentropy", "optimizer": "adam", "policy": "float32"}
 HALVINGS = ("half", "quarter", "eighth", "sixteenth")
 

@@ -35,6 +35,8 @@ from hybridus.inputs.files import FileStamp, KnownFiles, stamp_file
 from hybridus.inputs.images import as_images
 from hybridus.training.batches import content_keys
 
+pytestmark = pytest.mark.slow
+
 
 class TestEngines:
     def test_versions_are_told_also_of_an_engine_that_is_absent(self, monkeypatch):
