@@ -18,6 +18,7 @@ import pytest
 from hybridus.exceptions import FeatureStoreWarning
 from hybridus.inputs.files import FileStamp
 from hybridus.store import file as _store_file
+from hybridus.store.file import remove_database
 from hybridus.store.rows import FeatureStore
 
 pytestmark = pytest.mark.slow
@@ -532,6 +533,25 @@ def test_processes_that_meet_the_damage_together_agree_on_one_new_file(filled):
     np.testing.assert_array_equal(store.rows("a", keys, never), rows_of(keys))
     assert database(store).name == "features-v1-1.sqlite"
     assert store.verify() == {"rows": 600, "bad": 0}
+
+
+def test_a_file_that_was_replaced_since_it_was_listed_does_not_come_back(filled, monkeypatch):
+    store, keys = filled
+    first = database(store)
+    store._file.close()
+    listed, files = [], store._file.files
+
+    def list_and_be_overtaken():
+        listed.append(files())
+        if len(listed) == 1:
+            remove_database(first)
+            (first.parent / "features-v1-1.sqlite").touch()
+        return listed[-1]
+
+    monkeypatch.setattr(store._file, "files", list_and_be_overtaken)
+    np.testing.assert_array_equal(store.rows("a", keys, Encoder(keys)), rows_of(keys))
+    assert listed[0] == [first]
+    assert database(store).name == "features-v1-1.sqlite"
 
 
 def test_on_a_full_disk_work_goes_on_with_what_is_stored(filled, told):

@@ -213,17 +213,20 @@ class StoreFile:
                 return self._connection
             self.close()  # deleted, or replaced by another process
         make_private(self.folder)
-        existing = self.files()
-        self._path = existing[-1] if existing else self._generation(0)
-        _create(self._path)
-        self._identity = _identity(self._path)
         deadline = time.monotonic() + BUSY_SECONDS
         while self._connection is None:
+            existing = self.files()
+            self._path = existing[-1] if existing else self._generation(0)
+            if not existing:
+                _create(self._path)
+            self._identity = _identity(self._path)
             try:
                 self._connection = _connect(self._path)
             except sqlite3.OperationalError as error:
-                # SQLite does not wait by itself while another process sets up the same new file.
-                if "locked" not in str(error) or time.monotonic() > deadline:
+                # SQLite does not wait by itself while another process sets up the same new file;
+                # and where one has replaced the file since it was listed, it must not come back.
+                passing = "locked" in str(error) or not self._path.exists()
+                if not passing or time.monotonic() > deadline:
                     raise
                 time.sleep(0.01)
         return self._connection
@@ -274,7 +277,11 @@ def _create(path: Path) -> bool:
 
 def _connect(path: Path) -> sqlite3.Connection:
     connection = sqlite3.connect(
-        path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False
+        f"{path.absolute().as_uri()}?mode=rw",  # never creates what is not there
+        uri=True,
+        timeout=BUSY_SECONDS,
+        isolation_level=None,
+        check_same_thread=False,
     )
     connection.text_factory = bytes  # damage can turn a blob into text that is no UTF-8
     try:
