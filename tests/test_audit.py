@@ -15,6 +15,8 @@ from hybridus.protocol.auditing.label_errors import suspect_labels
 from hybridus.protocol.auditing.looks import look_at
 from hybridus.protocol.auditing.shortcuts import find_shortcuts
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def phantoms():

@@ -226,6 +226,7 @@ class TestViews:
         assert joined.rotations.min() < -35
         assert_same(EVERYTHING.view(b"a", 7), EVERYTHING.view(b"a", np.int64(7)))
 
+    @pytest.mark.slow
     def test_views_are_the_same_in_another_process(self, batch):
         code = (
             "import sys, pickle\n"

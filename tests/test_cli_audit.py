@@ -10,6 +10,8 @@ from hybridus.cli import app
 from hybridus.datasets import read_groups
 from hybridus.datasets.recognition import list_folder
 
+pytestmark = pytest.mark.slow
+
 
 def run(*arguments):
     return CliRunner().invoke(app, ["audit", *map(str, arguments)], env={"COLUMNS": "200"})

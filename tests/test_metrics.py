@@ -119,6 +119,7 @@ def test_scorer_serves_two_classes_and_named_classes():
         assert macro_ovr_auc_scorer(model, X[:, :2], y) == pytest.approx(expected, abs=1e-12)
 
 
+@pytest.mark.slow
 def test_scorer_works_in_cross_validate_with_processes():
     X, y = load_iris(return_X_y=True)
     models = {"tree": DecisionTreeClassifier(max_depth=1), "svm": SVC()}

@@ -79,6 +79,7 @@ def new_process(tmp_path_factory):
     return ast.literal_eval(done.stdout), done.stderr, folder
 
 
+@pytest.mark.slow
 def test_the_classical_names_need_no_keras(new_process):
     assert new_process[0]["heavy"] == []
 
@@ -92,6 +93,7 @@ def test_public_names_exist_and_are_documented():
         hybridus.nothing  # noqa: B018
 
 
+@pytest.mark.slow
 def test_keras_starts_quietly_within_joblibs_limits_and_leaves_the_random_state_alone(new_process):
     said, errors, _ = new_process
     assert said["threads"] == "1"
@@ -107,6 +109,7 @@ def test_workers_share_the_cores():
     assert limits == [max(1, cpu_count() // 2)] * 2
 
 
+@pytest.mark.slow
 def test_nothing_calls_home_or_writes_outside_our_folder(new_process):
     """An empty home stays empty, and no address is looked up or connected to."""
     said, _, folder = new_process

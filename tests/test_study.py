@@ -104,6 +104,7 @@ def test_finished_folds_are_not_fitted_again_and_say_the_same(wine, folder, name
     pd.testing.assert_frame_equal(first.table[columns], fresh.table[columns], check_exact=True)
 
 
+@pytest.mark.slow
 def test_predicted_masks_of_one_size_and_of_several_come_back(folder, monkeypatch):
     images, masks = discs(12, seed=0)
     ragged = [image[: 20 + i % 2] for i, image in enumerate(images)]
