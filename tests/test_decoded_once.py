@@ -73,6 +73,7 @@ def files(tmp_path_factory):
     return paths, list(masks), images
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("original", ALL, ids=lambda each: type(each).__name__)
 def test_in_fit_and_in_predict(original, files, decoded):
     paths, masks, images = files

@@ -101,6 +101,7 @@ class TestEveryLoss:
         assert again.get_config() == loss.get_config()
         assert float(again(TRUTH, PREDICTED)) == float(loss(TRUTH, PREDICTED))
 
+    @pytest.mark.slow
     def test_a_network_learns_by_it(self, name):
         keras.utils.set_random_seed(0)
         images = np.random.default_rng(0).random((8, 8, 8, 1)).astype(np.float32)

@@ -205,6 +205,7 @@ def test_results_come_in_order_as_they_are_done_and_lazily(wine):
     assert fits == [len(train) for train, _ in folds]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", ["loky", "threading"])
 def test_workers_change_nothing_but_seconds(wine, backend):
     X, y, groups = wine
