@@ -13,6 +13,13 @@ import typer
 from rich.markup import escape
 
 from hybridus.cli.console import NOTES, SCREEN, tell, user_errors
+from hybridus.cli.options import (
+    DEFAULT_OUT,
+    MasksFolder,
+    OutFolder,
+    ValueRangeText,
+    read_range,
+)
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -31,14 +38,7 @@ def audit(
             show_default=False,
         ),
     ],
-    masks: Annotated[
-        Path | None,
-        typer.Option(
-            help="Folder of the masks of lesions, each named after its image in DATA, where its "
-            "name does not tell.",
-            show_default=False,
-        ),
-    ] = None,
+    masks: MasksFolder = None,
     groups: Annotated[
         Path | None,
         typer.Option(
@@ -62,16 +62,8 @@ def audit(
             show_default="0.65, or more where unrelated images are that alike",
         ),
     ] = None,
-    value_range: Annotated[
-        str | None,
-        typer.Option(
-            metavar="LOW,HIGH",
-            help="Values of black and white in the images, such as 0,4095 for scans of 12 bits in "
-            "16-bit files.",
-            show_default="those of each file's type",
-        ),
-    ] = None,
-    out: Annotated[Path, typer.Option(help="Folder for results.")] = Path("hybridus-results"),
+    value_range: ValueRangeText = None,
+    out: OutFolder = DEFAULT_OUT,
 ) -> None:
     """Look for what makes figures wrong: duplicates, contradictions, broken files, shortcuts.
 
@@ -86,7 +78,6 @@ def audit(
     """
     started = time.perf_counter()
     with user_errors():
-        from hybridus.cli.compare import read_range
         from hybridus.cli.results import make_folder
         from hybridus.datasets import read_groups
         from hybridus.datasets.recognition import list_folder

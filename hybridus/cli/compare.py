@@ -17,6 +17,13 @@ import typer
 
 from hybridus.cli import data as reading, results, tables
 from hybridus.cli.console import tell, told_warnings, user_errors
+from hybridus.cli.options import (
+    DEFAULT_OUT,
+    MasksFolder,
+    OutFolder,
+    ValueRangeText,
+    read_range,
+)
 from hybridus.presets import PRESETS, Preset
 
 if TYPE_CHECKING:
@@ -129,14 +136,7 @@ def compare(
             "figures are."
         ),
     ] = Protocol.honest,
-    masks: Annotated[
-        Path | None,
-        typer.Option(
-            help="Folder of the masks of lesions, each named after its image in DATA, such as "
-            "scan_7.png or scan_7_mask.png, where neither BUSI nor a name such as 'masks' tells.",
-            show_default=False,
-        ),
-    ] = None,
+    masks: MasksFolder = None,
     curation: Annotated[
         Path | None,
         typer.Option(help="BUSI: table (CSV) of duplicates and objections; gives the groups."),
@@ -167,15 +167,7 @@ def compare(
             f"{PHANTOM_INPUT}",
         ),
     ] = None,
-    value_range: Annotated[
-        str | None,
-        typer.Option(
-            metavar="LOW,HIGH",
-            help="Values of black and white in the images, such as 0,4095 for scans of 12 bits in "
-            "16-bit files.",
-            show_default="those of each file's type",
-        ),
-    ] = None,
+    value_range: ValueRangeText = None,
     n_jobs: Annotated[
         int,
         typer.Option(
@@ -213,7 +205,7 @@ def compare(
             show_default=False,
         ),
     ] = None,
-    out: Annotated[Path, typer.Option(help="Folder for results.")] = Path("hybridus-results"),
+    out: OutFolder = DEFAULT_OUT,
     study: Annotated[
         Path | None,
         typer.Option(
@@ -350,25 +342,6 @@ def choose(
             f"to {at}; compare them in a run of their own"
         )
     return at, presets
-
-
-def read_range(text: str) -> tuple[float, float] | None:
-    """Read the values of black and white, given as ``LOW,HIGH``.
-
-    Raises
-    ------
-    ValueError
-        Unless they are two finite numbers, the lower one first.
-    """
-    from hybridus.inputs.values import check_value_range
-
-    try:
-        return check_value_range([float(value) for value in text.split(",")])
-    except ValueError:
-        raise ValueError(
-            f"--value-range {text}: expected LOW,HIGH, the values of black and white, such as "
-            "0,4095 for 12 bits"
-        ) from None
 
 
 def _refuse_idle_options(

@@ -1,0 +1,47 @@
+"""Options that several commands take: what users type, and what it means."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+DEFAULT_OUT = Path("hybridus-results")
+MasksFolder = Annotated[
+    Path | None,
+    typer.Option(
+        help="Folder of the masks of lesions, each named after its image in DATA, such as "
+        "scan_7.png or scan_7_mask.png, where neither BUSI nor a name such as 'masks' tells.",
+        show_default=False,
+    ),
+]
+ValueRangeText = Annotated[
+    str | None,
+    typer.Option(
+        metavar="LOW,HIGH",
+        help="Values of black and white in the images, such as 0,4095 for scans of 12 bits in "
+        "16-bit files.",
+        show_default="those of each file's type",
+    ),
+]
+OutFolder = Annotated[Path, typer.Option(help="Folder for results.")]
+
+
+def read_range(text: str) -> tuple[float, float] | None:
+    """Read the values of black and white, given as ``LOW,HIGH``.
+
+    Raises
+    ------
+    ValueError
+        Unless they are two finite numbers, the lower one first.
+    """
+    from hybridus.inputs.values import check_value_range
+
+    try:
+        return check_value_range([float(value) for value in text.split(",")])
+    except ValueError:
+        raise ValueError(
+            f"--value-range {text}: expected LOW,HIGH, the values of black and white, such as "
+            "0,4095 for 12 bits"
+        ) from None
