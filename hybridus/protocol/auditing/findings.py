@@ -292,7 +292,7 @@ def of_shortcuts(shortcuts: pd.DataFrame) -> Iterator[Finding]:
         yield Finding(
             "shortcut",
             "alarm" if clear else "check",
-            f"{row['shortcut']} alone {'' if clear else 'partly '}tells the classes: balanced "
+            f"classes can {'' if clear else 'partly '}be told by {row['shortcut']} alone: balanced "
             f"accuracy {row['balanced_accuracy']:.2f}, where chance has {row['chance']:.2f}",
             [],
             _ADVICE[row["shortcut"]],
