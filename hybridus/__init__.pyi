@@ -31,6 +31,7 @@ from .estimators.segmenters import (
 )
 from .exceptions import WeightsNotFoundError as WeightsNotFoundError
 from .inputs.augmentation import Augmentation as Augmentation
+from .inputs.dicom_paths import dicom_path as dicom_path
 from .presets import list_presets as list_presets, make_preset as make_preset
 from .protocol.audit import Audit as Audit, audit as audit
 from .protocol.compare import compare as compare

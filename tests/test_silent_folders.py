@@ -117,7 +117,7 @@ class TestEndings:
         assert data.filenames == ["a/1.png", f"b/1{suffix}"]
         assert as_images(data.images)[1].shape == SIZE[::-1]
 
-    @pytest.mark.parametrize("name", ["1.dcm", "1.nii.gz", "scans.ZIP", "1.heic"])
+    @pytest.mark.parametrize("name", ["1.mha", "1.nii.gz", "scans.ZIP", "1.heic"])
     def test_what_cannot_be_read_is_told(self, name, tmp_path):
         write(tmp_path, "a/1.png", "b/1.png")
         (tmp_path / "b" / name).write_bytes(b"x")

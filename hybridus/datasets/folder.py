@@ -20,6 +20,7 @@ from hybridus.datasets.listing import (
     quoted,
     subfolders,
 )
+from hybridus.inputs.dicom_paths import Crop, Frame, dicom_paths
 
 
 def load_image_folder(
@@ -27,6 +28,8 @@ def load_image_folder(
     *,
     class_names: Iterable[str] | None = None,
     split: str | None = None,
+    frame: Frame | None = None,
+    crop: Crop | None = None,
 ) -> Bunch:
     """Load any folder of class folders; the images stay on disk and are handed on as paths.
 
@@ -35,13 +38,18 @@ def load_image_folder(
     path : str or Path
         Folder with one sub-folder a class; each class folder is searched with all its
         sub-folders. Hidden files and those without the suffix of an image (``.png``, ``.jpg``,
-        ``.tif``, ``.bmp``, ``.webp``, ... in any case) are passed over.
+        ``.tif``, ``.bmp``, ``.webp``, ``.dcm``, ... in any case) are passed over, but for those
+        without suffix whose bytes say DICOM.
     class_names : iterable of str, default=None
         Class folders to load, in the order of their codes 0, 1, ...; None takes all of them in
         natural order.
     split : str, default=None
         The part to load of a data set that is split already, such as ``"train"``: a folder of that
         name in `path` that holds the class folders, or one in each of the class folders.
+    frame : int, "first" or "middle", default=None
+        Frame of DICOM files, counted from 1; see `hybridus.dicom_path`.
+    crop : "ultrasound", default=None
+        Region of DICOM files to keep; see `hybridus.dicom_path`.
 
     Returns
     -------
@@ -108,7 +116,9 @@ def load_image_folder(
     target = np.repeat(np.arange(len(names)), [len(files) for files in found])
     part = "" if split is None else f" ({split})"
     return Bunch(
-        images=object_array(str(root / file) for file in filenames),
+        images=object_array(
+            dicom_paths([str(root / file) for file in filenames], frame=frame, crop=crop)
+        ),
         target=target,
         target_names=names,
         filenames=filenames,

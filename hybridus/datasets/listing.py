@@ -8,14 +8,17 @@ from pathlib import Path
 
 import numpy as np
 
+from hybridus.inputs.dicom_paths import DICOM_SUFFIXES, is_dicom
+
 IMAGE_SUFFIXES = frozenset(
     {".png", ".apng", ".jpg", ".jpeg", ".jpe", ".jfif", ".jif", ".bmp", ".dib", ".tif", ".tiff"}
     | {".gif", ".webp", ".avif", ".avifs", ".jp2", ".j2k", ".jpc", ".jpf", ".jpx", ".j2c"}
     | {".pbm", ".pgm", ".ppm", ".pnm", ".pfm", ".tga", ".pcx"}
+    | DICOM_SUFFIXES
 )
 # Files that hold images which are not read: left out, but never in silence.
 _UNREAD_SUFFIXES = frozenset(
-    {".dcm", ".dicom", ".ima", ".nii", ".mha", ".mhd", ".nrrd", ".heic", ".heif", ".jxl", ".svg"}
+    {".nii", ".mha", ".mhd", ".nrrd", ".heic", ".heif", ".jxl", ".svg"}
     | {".psd", ".xcf", ".raw", ".npy", ".npz", ".mat", ".h5", ".hdf5", ".ndpi", ".svs", ".czi"}
     | {".avi", ".mp4", ".mov", ".wmv", ".mkv", ".zip", ".rar", ".7z", ".tar", ".gz", ".tgz"}
 )
@@ -66,6 +69,8 @@ def existing_folder(path: str | os.PathLike[str], holds: str) -> Path:
 def find_images(root: Path) -> list[str]:
     """List the image files under a folder, by their suffix, in natural order.
 
+    Files without a suffix, or with a number as such, are opened: their bytes say if they are DICOM.
+
     Hidden files and folders, the junk of file managers (``._x.png``, ``Thumbs.db``,
     ``__MACOSX``) and other files are passed over; links to folders are followed.
 
@@ -89,7 +94,7 @@ def find_images(root: Path) -> list[str]:
     Warns
     -----
     UserWarning
-        If files in forms that are not read (DICOM, NIfTI, HEIC, videos, archives) were passed over.
+        If files in forms that are not read (NIfTI, HEIC, videos, archives) were passed over.
     """
     images, unread = [], []
     for file in walk(root):
@@ -97,6 +102,8 @@ def find_images(root: Path) -> list[str]:
             images.append(file)
         elif Path(file).suffix.lower() in _UNREAD_SUFFIXES:
             unread.append(file)
+        elif _has_free_name(file) and is_dicom(root / file):
+            images.append(file)
     if unread:
         warnings.warn(
             f"{root}: passed over {len(unread)} file(s) that are not read (first: "
@@ -136,6 +143,15 @@ def is_junk(name: str) -> bool:
 def is_image(name: str) -> bool:
     """Whether a file of this name holds an image that can be read; hidden ones count as junk."""
     return not is_junk(name) and Path(name).suffix.lower() in IMAGE_SUFFIXES
+
+
+def _has_free_name(name: str) -> bool:
+    """Whether a name has no ending, as scanners name DICOM files: ``IM000001``, ``1.2.840.113``.
+
+    The index of a disk of DICOM files has one too, and is none of its images.
+    """
+    suffix = Path(name).suffix[1:]
+    return (not suffix or suffix.isdecimal()) and Path(name).name != "DICOMDIR"
 
 
 def check_name(root: Path, name: str) -> str:

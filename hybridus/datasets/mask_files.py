@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hybridus.datasets.listing import object_array
-from hybridus.inputs.decoding import decoded_size
+from hybridus.inputs.images import image_size
 from hybridus.inputs.masks import Masks, inspect_mask
 
 
@@ -66,7 +66,7 @@ def _read_lesion(
     root: Path, image: str, files: Sequence[str]
 ) -> tuple[NDArray[np.bool_], dict[str, str]]:
     """Mask of an image, and what is odd about files, by their names."""
-    lesion = np.zeros(decoded_size(root / image, name="image"), dtype=bool)
+    lesion = np.zeros(image_size(root / image, name="image"), dtype=bool)
     doubts = {}
     for file in files:
         mask, doubt = inspect_mask(root / file)

@@ -20,6 +20,8 @@ from hybridus.datasets.listing import (
     quoted,
 )
 from hybridus.datasets.mask_files import read_mask_files
+from hybridus.inputs.dicom import crop_as_image
+from hybridus.inputs.dicom_paths import Crop, Frame, dicom_paths
 
 # "scan_mask", "scan-seg", "scan (1)_mask_1", "scan_Annotation", "scan_segmentation (2)"
 _USUAL_MASK = re.compile(
@@ -38,6 +40,8 @@ def load_segmentation_folder(
     *,
     pattern: str | tuple[str, str] | None = None,
     without_mask: str = "error",
+    frame: Frame | None = None,
+    crop: Crop | None = None,
 ) -> Bunch:
     """Load images and their lesion masks from folders of any name.
 
@@ -58,6 +62,11 @@ def load_segmentation_folder(
         ``{name}-seg``, ``{name}_mask_2`` and their like. Case does not count.
     without_mask : {"error", "empty"}, default="error"
         What images without a mask are: an error, or images without lesion, whose mask is empty.
+    frame : int, "first" or "middle", default=None
+        Frame of DICOM files, counted from 1; see `hybridus.dicom_path`.
+    crop : "ultrasound", default=None
+        Region of DICOM files to keep; see `hybridus.dicom_path`. Masks have the size of the whole
+        image and are cropped with it.
 
     Returns
     -------
@@ -117,12 +126,17 @@ def load_segmentation_folder(
             f"{masks}, first {bare[0]!r}; images without lesion may go without one with "
             "without_mask='empty'"
         )
+    paths = dicom_paths(listed.images, frame=frame, crop=crop)
     decoded = read_mask_files(listed.root, listed.filenames, listed.mask_files)
+    if crop is not None:
+        decoded = object_array(
+            crop_as_image(path, mask) for path, mask in zip(paths, decoded, strict=True)
+        )
     target, names = listed.target, listed.target_names
     n_empty = sum(not mask.any() for mask in decoded)
     counts = "" if target is None or names is None else f"\n\n{class_counts(target, names)}"
     return Bunch(
-        images=listed.images,
+        images=object_array(paths),
         masks=decoded,
         target=target,
         target_names=names,
@@ -230,7 +244,8 @@ def _key(file: str, pattern: str) -> _Key:
     """Folder and name of a file to compare; the suffix counts where the pattern has one."""
     path = PurePosixPath(unicodedata.normalize("NFC", file).casefold())
     suffixed = PurePosixPath(pattern.casefold()).suffix in IMAGE_SUFFIXES
-    return path.parent.as_posix(), path.name if suffixed else path.stem
+    bare = not suffixed and path.suffix in IMAGE_SUFFIXES
+    return path.parent.as_posix(), path.stem if bare else path.name
 
 
 def _list(image_root: Path, mask_root: Path, naming: _Naming) -> tuple[list[str], list[str]]:

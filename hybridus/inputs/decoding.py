@@ -20,7 +20,7 @@ _QUARTER = 64  # of full scale; compare values._SHOWN
 _PNG_ORIENTATION = (b"eXIf", b"Raw profile type", b"XML:com.adobe.xmp")
 
 
-class _Refused(ValueError):
+class Refused(ValueError):
     """What is wrong with a picture, to be put behind its name."""
 
 
@@ -72,7 +72,7 @@ def as_seen(picture: Image.Image, *, name: str, kind: str = "an image") -> Decod
     ValueError
         Where it cannot be decoded or holds several frames; the message begins with `name`.
     """
-    with _named(name, kind):
+    with named(name, kind):
         return Decoded(_as_seen(picture), _is_lossy(picture))
 
 
@@ -105,7 +105,7 @@ def decoded_size(path: str | os.PathLike, *, name: str, kind: str = "an image") 
 @contextmanager
 def _opened(path: str, name: str, kind: str) -> Iterator[tuple[ImageFile.ImageFile, BinaryIO]]:
     """Open a file, and make whatever Pillow raises meanwhile into an error that names it."""
-    with _named(f"{name}: {path!r}", kind):
+    with named(f"{name}: {path!r}", kind):
         try:
             with open(path, "rb") as handle, Image.open(handle) as file:
                 # Up to the double Pillow only warns, and names no file.
@@ -115,13 +115,18 @@ def _opened(path: str, name: str, kind: str) -> Iterator[tuple[ImageFile.ImageFi
         except (Image.DecompressionBombError, Image.DecompressionBombWarning):
             raise _too_many_pixels() from None
         except UnidentifiedImageError:
-            raise _Refused(
+            with open(path, "rb") as handle:
+                if handle.read(132)[128:] == b"DICM":
+                    raise Refused(
+                        f"is a DICOM file, as which {kind} is not read; save it as PNG"
+                    ) from None
+            raise Refused(
                 f"cannot be decoded as {kind}: its bytes are those of no picture that Pillow knows"
             ) from None
 
 
-def _too_many_pixels() -> _Refused:
-    return _Refused(
+def _too_many_pixels() -> Refused:
+    return Refused(
         f"is of more than {Image.MAX_IMAGE_PIXELS:,} pixels, Pillow's limit, since a small file "
         "may unpack to more than fits into memory; save it smaller or, where you trust it, set "
         "PIL.Image.MAX_IMAGE_PIXELS to more"
@@ -129,13 +134,13 @@ def _too_many_pixels() -> _Refused:
 
 
 @contextmanager
-def _named(name: str, kind: str) -> Iterator[None]:
+def named(name: str, kind: str) -> Iterator[None]:
     """Make whatever is raised meanwhile into an error that begins with `name`."""
     try:
         yield
     except MemoryError:
         raise
-    except _Refused as error:
+    except Refused as error:
         raise ValueError(f"{name} {error}") from None
     except FileNotFoundError:
         raise ValueError(f"{name} does not exist") from None
@@ -150,7 +155,7 @@ def _as_seen(picture: Image.Image) -> Image.Image:
     # The second frame of an MPO file is a preview.
     frames = 1 if picture.format == "MPO" else getattr(picture, "n_frames", 1)
     if frames > 1:
-        raise _Refused(
+        raise Refused(
             f"holds {frames} frames, expected one picture; save the frame that you want as a "
             "file of its own, or pass a copy() of it"
         )
@@ -161,7 +166,7 @@ def _as_seen(picture: Image.Image) -> Image.Image:
     if picture.mode == "I" and picture.format in ("PNG", "PPM"):  # before Pillow 11.1
         upright = Image.fromarray(np.asarray(upright).astype(np.uint16))
     if deep_colour and np.asarray(upright)[..., :3].max() < _QUARTER:
-        raise _Refused(
+        raise Refused(
             "has 16-bit colours, all of them below a quarter of 65535, and only the upper 8 "
             "bits of each would be read; save it in grey, or with 8 bits a channel"
         )
@@ -199,7 +204,7 @@ def _black_at_zero(picture: Image.Image, file: Image.Image) -> Image.Image:
         white = 2 ** tags.get(_BITS, (16,))[0] - 1
         return Image.fromarray((white - np.asarray(picture, dtype=np.int32)).astype(np.uint16))
     if picture.mode == "F":
-        raise _Refused("has floats of which 0 is white; save them with 0 as black")
+        raise Refused("has floats of which 0 is white; save them with 0 as black")
     return picture
 
 

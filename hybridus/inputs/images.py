@@ -15,7 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from hybridus.inputs.decoding import as_seen, decode
+from hybridus.inputs.decoding import as_seen, decode, decoded_size
+from hybridus.inputs.dicom import dicom_size, read_dicom
+from hybridus.inputs.dicom_paths import DICOM_SUFFIXES, Reading, is_dicom, split_reading
 from hybridus.inputs.files import FileStamp, stamp_file
 from hybridus.inputs.values import ValueRange, canonical, check_scale, check_value_range
 
@@ -82,7 +84,8 @@ class Images(Sequence[NDArray]):
         Files with equal stamps have equal canonical images.
         """
         reading = f"{_READING}/{self.value_range}"
-        return [stamp_file(path, reading) for path in self.paths or ()]
+        readings = [split_reading(path) for path in self.paths or ()]
+        return [stamp_file(each.file, f"{reading}/{each.options}") for each in readings]
 
     @property
     def n_features(self) -> int | None:
@@ -111,7 +114,8 @@ def as_images(
     value_range : (low, high), optional
         The values of black and white, in arrays and in files; (0, 4095) for 12 bits. By default
         bool is 0/1, uint8 0..255, uint16 0..65535, other integers 0..255 and floats 0..1. Where
-        neither the type nor the values show that scale, the image is refused: see Raises.
+        neither the type nor the values show that scale, the image is refused: see Raises. Of DICOM
+        files it takes the place of the window: what lies beyond is black or white.
 
     Returns
     -------
@@ -240,19 +244,54 @@ def read_image(
 
     Colour, grey, 1-bit, palette, 16-bit and float files are read; transparent pixels are laid on
     black; a photograph is turned upright by its EXIF orientation. Values are those of `as_images`.
+    DICOM files are known by their bytes; see `hybridus.inputs.dicom.read_dicom`.
 
     Raises
     ------
+    ImportError
+        For a DICOM file where pydicom is not installed.
     ValueError
         Where the file is absent, cannot be decoded, holds several frames, or its values lie on
         another scale.
     """
     declared = check_value_range(value_range)
+    reading = _dicom_reading(path, name)
+    if reading is not None:
+        return read_dicom(reading, name=name, declared=declared)
     picture = decode(path, name=name).picture
     name = f"{name}: {os.fspath(path)!r}"
     pixels = _pixels(picture)
     _check_image(pixels, name, declared)
     return canonical(pixels, declared)
+
+
+def image_size(path: str | os.PathLike, *, name: str = "image") -> tuple[int, int]:
+    """Read height and width of what `read_image` gives, from the header of the file.
+
+    Raises
+    ------
+    ImportError
+        For a DICOM file where pydicom is not installed.
+    ValueError
+        Where the file is absent or no picture; the message begins with `name` and the path.
+    """
+    reading = _dicom_reading(path, name)
+    return decoded_size(path, name=name) if reading is None else dicom_size(reading, name=name)
+
+
+def _dicom_reading(path: str | os.PathLike, name: str) -> Reading | None:
+    """Say what is to be read of a DICOM file; None for all other files."""
+    reading = split_reading(path)
+    if is_dicom(reading.file) or (
+        os.path.splitext(reading.file)[1].lower() in DICOM_SUFFIXES and os.path.isfile(reading.file)
+    ):
+        return reading
+    if reading.options and os.path.exists(reading.file):
+        raise ValueError(
+            f"{name}: {reading.file!r} is no DICOM file, of which alone {reading.options!r} can be "
+            "read"
+        )
+    return None
 
 
 def content_key(image: NDArray) -> bytes:
