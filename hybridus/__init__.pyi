@@ -30,6 +30,7 @@ from .estimators.segmenters import (
     VotingSegmenter as VotingSegmenter,
 )
 from .exceptions import WeightsNotFoundError as WeightsNotFoundError
+from .exporting.export import export as export
 from .inputs.augmentation import Augmentation as Augmentation
 from .inputs.dicom_paths import dicom_path as dicom_path
 from .presets import list_presets as list_presets, make_preset as make_preset

@@ -95,3 +95,8 @@ def asks_for(what: Any, method: str, name: str) -> bool:
             return bool(get_routing_for_object(what).consumes(method, [name]))
         except NotImplementedError:
             return False
+
+
+def svc_gamma(head: Any) -> float:
+    """Return the gamma that a fitted SVC computes kernels with, ``gamma="scale"`` resolved."""
+    return float(head._gamma)

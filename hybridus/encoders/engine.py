@@ -201,7 +201,7 @@ class OpenVINOEngine:
 
         OpenVINO's own cache is not used: it serves a file with flipped bytes, and wrong features.
         """
-        ov = _openvino()
+        ov = load_openvino()
         options = {
             "INFERENCE_PRECISION_HINT": "bf16" if self._frozen.precision == "bfloat16" else "f32",
             "PERFORMANCE_HINT": "LATENCY" if size == 1 else "THROUGHPUT",
@@ -250,7 +250,7 @@ def _gpu_visible() -> bool:
 
 
 @functools.cache
-def _openvino() -> Any:
+def load_openvino() -> Any:
     """Import OpenVINO with its telemetry kept out: it would write to the home and connect."""
     if "openvino" not in sys.modules:
         sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
@@ -261,21 +261,48 @@ def _openvino() -> Any:
 
 @functools.cache
 def _core() -> Any:
-    return _openvino().Core()
+    return load_openvino().Core()
+
+
+def frozen_network(frozen: FrozenEncoder, *, cache: Path | None = None) -> Any:
+    """Return the network of a frozen encoder as an OpenVINO model of the caller's own.
+
+    Float32 pixels (n, H, W, 3) on the 0..255 scale go in, one pooled vector a tap comes out.
+    """
+    return OpenVINOEngine(frozen, batch_size=1, cache=cache)._model.clone()
+
+
+def convert_network(network: Any, shape: tuple[int, ...], *, n_outputs: int = 1) -> Any:
+    """Convert a Keras network by Keras's own export, in float32, to an OpenVINO model.
+
+    Parameters
+    ----------
+    network : keras.Model
+    shape : tuple of int
+        Of one sample that goes in.
+    n_outputs : int, default=1
+        Outputs of the network.
+    """
+    contents = _converted(network, shape, n_outputs)
+    return _core().read_model(contents["xml"], contents["bin"])
 
 
 def _export(frozen: FrozenEncoder) -> Contents:
-    """Build the network with Keras and convert it by Keras's own export, in float32."""
-    ov = _openvino()
-    from hybridus._keras import keras
+    """Build the network with Keras and convert it."""
     from hybridus.encoders.assembly import build_network
 
-    network = build_network(frozen)
-    signature = keras.InputSpec(shape=(None, *frozen.image_size, 3), dtype="float32")
+    return _converted(build_network(frozen), (*frozen.image_size, 3), len(frozen.taps))
+
+
+def _converted(network: Any, shape: tuple[int, ...], n_outputs: int) -> Contents:
+    ov = load_openvino()
+    from hybridus._keras import keras
+
+    signature = keras.InputSpec(shape=(None, *shape), dtype="float32")
     with tempfile.TemporaryDirectory() as folder:
         exported, file = os.path.join(folder, "exported.xml"), os.path.join(folder, "network.xml")
         network.export(exported, format="openvino", verbose=False, input_signature=[signature])
-        model = _with_outputs(_core().read_model(exported), len(frozen.taps))
+        model = _with_outputs(_core().read_model(exported), n_outputs)
         ov.save_model(model, file, compress_to_fp16=False)
         return {
             "xml": Path(file).read_bytes(),
@@ -296,5 +323,5 @@ def _with_outputs(model: Any, count: int) -> Any:
             return model
         raise RuntimeError(f"Keras exported {len(model.outputs)} outputs for {count} layers")
     sources = [found[name].node.input_value(0) for name in names]
-    results = [_openvino().opset13.result(source) for source in sources]
-    return _openvino().Model(results, model.get_parameters())
+    results = [load_openvino().opset13.result(source) for source in sources]
+    return load_openvino().Model(results, model.get_parameters())

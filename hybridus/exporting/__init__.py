@@ -1,0 +1,1 @@
+"""Fitted models as networks for other languages: OpenVINO IR and ONNX."""

@@ -1,0 +1,533 @@
+"""ONNX: an OpenVINO graph written down in its operations.
+
+Knows how each operation that our networks come to is called in ONNX. There is no converter for
+this way round, and those from TensorFlow lag behind the versions of it that we run on.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+OPSET = 18
+
+_RENAMED = {
+    "Abs": "Abs",
+    "Add": "Add",
+    "Ceiling": "Ceil",
+    "Divide": "Div",
+    "Equal": "Equal",
+    "Erf": "Erf",
+    "Exp": "Exp",
+    "Floor": "Floor",
+    "Greater": "Greater",
+    "GreaterEqual": "GreaterOrEqual",
+    "HSwish": "HardSwish",
+    "Less": "Less",
+    "LessEqual": "LessOrEqual",
+    "Log": "Log",
+    "LogicalAnd": "And",
+    "LogicalNot": "Not",
+    "LogicalOr": "Or",
+    "Maximum": "Max",
+    "Minimum": "Min",
+    "Multiply": "Mul",
+    "Negative": "Neg",
+    "Power": "Pow",
+    "Range": "Range",
+    "Relu": "Relu",
+    "ReLU": "Relu",
+    "Select": "Where",
+    "Sigmoid": "Sigmoid",
+    "SoftPlus": "Softplus",
+    "Sqrt": "Sqrt",
+    "Subtract": "Sub",
+    "Tanh": "Tanh",
+}
+_REDUCED = {f"Reduce{how}": f"Reduce{how}" for how in ("Mean", "Max", "Min", "Sum", "Prod")}
+_TYPES = {
+    "f32": "FLOAT",
+    "f64": "DOUBLE",
+    "i64": "INT64",
+    "i32": "INT32",
+    "u8": "UINT8",
+    "boolean": "BOOL",
+}
+_PADDED = {"same_upper": "SAME_UPPER", "same_lower": "SAME_LOWER", "valid": "VALID"}
+
+
+def check_onnx() -> None:
+    """Raise where the package onnx is not installed."""
+    if importlib.util.find_spec("onnx") is None:
+        raise ImportError("files of ONNX need the package onnx: pip install 'hybridus[export]'")
+
+
+def to_onnx(model: Any, metadata: Mapping[str, str]) -> Any:
+    """Write an OpenVINO model as one of ONNX.
+
+    Parameters
+    ----------
+    model : openvino.Model
+    metadata : mapping of str to str
+
+    Returns
+    -------
+    onnx.ModelProto
+        Checked by `onnx.checker`, with shapes inferred.
+
+    Raises
+    ------
+    NotImplementedError
+        For an operation that has no translation; the message names it.
+    """
+    check_onnx()
+    import onnx
+    from onnx import helper
+
+    writer = _Writer()
+    for node in model.get_ordered_ops():
+        if node.get_type_name() != "Constant":
+            writer.write(node)
+    graph = helper.make_graph(
+        writer.nodes, "hybridus", writer.inputs, writer.outputs, writer.constants
+    )
+    written = helper.make_model(
+        graph,
+        opset_imports=[helper.make_opsetid("", OPSET)],
+        producer_name="hybridus",
+        # What ONNX 1.13 of 2022 brought, so that runtimes of some years read it.
+        ir_version=8,
+    )
+    helper.set_model_props(written, dict(metadata))
+    onnx.checker.check_model(written, full_check=True)
+    return written
+
+
+class _Writer:
+    """Nodes, constants, inputs and outputs written so far."""
+
+    def __init__(self) -> None:
+        from onnx import TensorProto, helper, numpy_helper
+
+        self._helper, self._tensor = helper, numpy_helper.from_array
+        self._types = {name: getattr(TensorProto, code) for name, code in _TYPES.items()}
+        self._names: dict[tuple[str, int], str] = {}
+        self.nodes: list[Any] = []
+        self.constants: list[Any] = []
+        self.inputs: list[Any] = []
+        self.outputs: list[Any] = []
+
+    def write(self, node: Any) -> None:
+        """Write one node; those that it takes from were written before."""
+        kind = node.get_type_name()
+        if kind in _RENAMED:
+            self.node(node, _RENAMED[kind], self.values(node))
+        elif kind in _REDUCED:
+            keeps = int(node.get_attributes()["keep_dims"])
+            self.node(node, kind, [self.value(node, 0), self.whole(node, 1)], keepdims=keeps)
+        elif kind in _WRITERS:
+            _WRITERS[kind](self, node)
+        else:
+            raise NotImplementedError(
+                f"the network has the operation {kind!r} ({node.get_friendly_name()!r}), which is "
+                "not written as ONNX; export it to OpenVINO (.xml)"
+            )
+
+    def node(self, node: Any, kind: str, inputs: list[str], **attributes: Any) -> None:
+        """Write a node that gives all that `node` does."""
+        names = [f"{node.get_name()}_{k}" for k in range(node.get_output_size())]
+        self.nodes.append(
+            self._helper.make_node(kind, inputs, names, name=node.get_name(), **attributes)
+        )
+        for k, name in enumerate(names):
+            self._names[node.get_name(), k] = name
+
+    def extra(self, kind: str, inputs: list[str], **attributes: Any) -> str:
+        """Write a node of which there is none in the graph; return the name of what it gives."""
+        name = f"extra_{len(self.nodes)}"
+        self.nodes.append(self._helper.make_node(kind, inputs, [name], name=name, **attributes))
+        return name
+
+    def array(self, values: NDArray) -> str:
+        """Write a constant; return its name."""
+        name = f"constant_{len(self.constants)}"
+        self.constants.append(self._tensor(np.array(values, order="C"), name))
+        return name
+
+    def same(self, node: Any, name: str) -> None:
+        """Say that a node gives what has a name already."""
+        self._names[node.get_name(), 0] = name
+
+    def values(self, node: Any, count: int | None = None) -> list[str]:
+        """Names of all that a node takes, or of the first of it."""
+        return [self.value(node, k) for k in range(count or node.get_input_size())]
+
+    def value(self, node: Any, k: int) -> str:
+        """Name of what a node takes at place k."""
+        source = node.input_value(k)
+        key = source.get_node().get_name(), source.get_index()
+        if key not in self._names:  # a constant, written when it is first needed as it is
+            self._names[key] = self.array(source.get_node().data)
+        return self._names[key]
+
+    def whole(self, node: Any, k: int) -> str:
+        """As `value`, of whole numbers, which ONNX wants as int64, in one axis."""
+        known = constant_of(node, k)
+        if known is not None:
+            return self.array(np.atleast_1d(known).astype(np.int64))
+        name = self.value(node, k)
+        if node.input_value(k).get_element_type().get_type_name() == "i64":
+            return name
+        return self.extra("Cast", [name], to=self._types["i64"])
+
+    def described(self, name: str, port: Any, names: Mapping[int, str]) -> Any:
+        """Type and shape of an input or output; `names` are those of axes of any length."""
+        shape = [
+            names.get(axis, f"axis_{axis}") if length.is_dynamic else length.get_length()
+            for axis, length in enumerate(port.get_partial_shape())
+        ]
+        return self._helper.make_tensor_value_info(name, self.type_of(port), shape)
+
+    def type_of(self, port: Any) -> int:
+        """ONNX's code of a type."""
+        name = port.get_element_type().get_type_name()
+        if name not in self._types:
+            raise NotImplementedError(f"values of type {name!r} are not written as ONNX")
+        return self._types[name]
+
+
+def constant_of(node: Any, k: int) -> NDArray | None:
+    """Return what a node takes at place k where it is a constant."""
+    source = node.input_value(k).get_node()
+    return np.array(source.data) if source.get_type_name() == "Constant" else None
+
+
+def _needed(node: Any, k: int) -> NDArray:
+    known = constant_of(node, k)
+    if known is None:
+        raise NotImplementedError(
+            f"{node.get_type_name()} ({node.get_friendly_name()!r}) takes what is not known before "
+            "it runs, which is not written as ONNX; export it to OpenVINO (.xml)"
+        )
+    return known
+
+
+def _refuse(node: Any, what: str) -> NotImplementedError:
+    return NotImplementedError(
+        f"{node.get_type_name()} ({node.get_friendly_name()!r}) with {what} is not written as "
+        "ONNX; export it to OpenVINO (.xml)"
+    )
+
+
+_IMAGE_AXES = {0: "n", 1: "height", 2: "width"}
+
+
+def _parameter(writer: _Writer, node: Any) -> None:
+    name = node.get_friendly_name()
+    writer.inputs.append(writer.described(name, node.output(0), _IMAGE_AXES))
+    writer.same(node, name)
+
+
+def _result(writer: _Writer, node: Any) -> None:
+    name = node.get_friendly_name()
+    writer.nodes.append(writer._helper.make_node("Identity", [writer.value(node, 0)], [name]))
+    writer.outputs.append(writer.described(name, node.output(0), _IMAGE_AXES))
+
+
+def _convert(writer: _Writer, node: Any) -> None:
+    writer.node(node, "Cast", writer.values(node), to=writer.type_of(node.output(0)))
+
+
+def _clamp(writer: _Writer, node: Any) -> None:
+    limits = node.get_attributes()
+    bounds = [writer.array(np.array(limits[end], np.float32)) for end in ("min", "max")]
+    writer.node(node, "Clip", [writer.value(node, 0), *bounds])
+
+
+def _swish(writer: _Writer, node: Any) -> None:
+    x = scaled = writer.value(node, 0)
+    if node.get_input_size() > 1:
+        scaled = writer.extra("Mul", [x, writer.value(node, 1)])
+    writer.node(node, "Mul", [x, writer.extra("Sigmoid", [scaled])])
+
+
+def _hard_sigmoid(writer: _Writer, node: Any) -> None:
+    writer.node(node, "HardSigmoid", writer.values(node), alpha=1 / 6, beta=0.5)
+
+
+def _elu(writer: _Writer, node: Any) -> None:
+    writer.node(node, "Elu", writer.values(node), alpha=float(node.get_attributes()["alpha"]))
+
+
+def _softmax(writer: _Writer, node: Any) -> None:
+    writer.node(node, "Softmax", writer.values(node), axis=int(node.get_attributes()["axis"]))
+
+
+def _matmul(writer: _Writer, node: Any) -> None:
+    turned = node.get_attributes()
+    inputs = []
+    for k, which in enumerate(("transpose_a", "transpose_b")):
+        name = writer.value(node, k)
+        if turned[which]:
+            order = list(range(len(node.input_value(k).get_partial_shape())))
+            order[-2:] = order[:-3:-1]
+            name = writer.extra("Transpose", [name], perm=order)
+        inputs.append(name)
+    writer.node(node, "MatMul", inputs)
+
+
+def _padding(node: Any) -> dict[str, Any]:
+    known = node.get_attributes()
+    if known.get("auto_pad", "explicit") in _PADDED:
+        return {"auto_pad": _PADDED[known["auto_pad"]]}
+    return {"pads": [*map(int, known["pads_begin"]), *map(int, known["pads_end"])]}
+
+
+def _convolution(writer: _Writer, node: Any) -> None:
+    known = node.get_attributes()
+    groups = 1
+    if node.get_type_name() == "GroupConvolution":
+        weights = _needed(node, 1)
+        groups = len(weights)
+        whole = writer.array(weights.reshape(-1, *weights.shape[2:]))
+        inputs = [writer.value(node, 0), whole]
+    else:
+        inputs = writer.values(node)
+    writer.node(
+        node,
+        "Conv",
+        inputs,
+        group=groups,
+        strides=list(map(int, known["strides"])),
+        dilations=list(map(int, known["dilations"])),
+        **_padding(node),
+    )
+
+
+def _transposed_convolution(writer: _Writer, node: Any) -> None:
+    known = node.get_attributes()
+    strides = list(map(int, known["strides"]))
+    shapes = [node.input_value(0), node.output(0)]
+    before, after = (list(port.get_partial_shape())[2:] for port in shapes)
+    kernel = node.input_value(1).get_partial_shape().to_shape()[2:]
+    for k, stride in enumerate(strides):
+        known_size = not (before[k].is_dynamic or after[k].is_dynamic)
+        whole = known_size and (before[k].get_length() - 1) * stride + kernel[k]
+        if not known_size or whole != after[k].get_length() or known["dilations"][k] != 1:
+            raise _refuse(node, "padding or dilation")
+    writer.node(node, "ConvTranspose", writer.values(node, 2), strides=strides)
+
+
+def _pool(writer: _Writer, node: Any) -> None:
+    known = node.get_attributes()
+    options = {
+        "kernel_shape": list(map(int, known["kernel"])),
+        "strides": list(map(int, known["strides"])),
+        "ceil_mode": int(known["rounding_type"].startswith("ceil")),
+        **_padding(node),
+    }
+    if node.get_type_name() == "MaxPool":
+        options["dilations"] = list(map(int, known.get("dilations", [1, 1])))
+    else:
+        excluded = known.get("exclude-pad", known.get("exclude_pad", True))
+        options["count_include_pad"] = int(not excluded)
+    name = writer.extra(
+        node.get_type_name().replace("Avg", "Average"), writer.values(node), **options
+    )
+    writer.same(node, name)
+
+
+def _transpose(writer: _Writer, node: Any) -> None:
+    order = list(map(int, _needed(node, 1)))
+    writer.node(node, "Transpose", [writer.value(node, 0)], perm=order)
+
+
+def _reshape(writer: _Writer, node: Any) -> None:
+    zero_means_none = int(not node.get_attributes()["special_zero"])
+    inputs = [writer.value(node, 0), writer.whole(node, 1)]
+    writer.node(node, "Reshape", inputs, allowzero=zero_means_none)
+
+
+def _with_axes(writer: _Writer, node: Any) -> None:
+    inputs = [writer.value(node, 0)]
+    if node.get_input_size() > 1:
+        inputs.append(writer.whole(node, 1))
+    writer.node(node, node.get_type_name(), inputs)
+
+
+def _concat(writer: _Writer, node: Any) -> None:
+    writer.node(node, "Concat", writer.values(node), axis=int(node.get_attributes()["axis"]))
+
+
+def _gather(writer: _Writer, node: Any) -> None:
+    if node.get_attributes().get("batch_dims"):
+        raise _refuse(node, "batch_dims")
+    axis = int(_needed(node, 2).item())
+    writer.node(node, "Gather", writer.values(node, 2), axis=axis)
+
+
+def _shape_of(writer: _Writer, node: Any) -> None:
+    name = writer.extra("Shape", writer.values(node))
+    writer.node(node, "Cast", [name], to=writer.type_of(node.output(0)))
+
+
+def _broadcast(writer: _Writer, node: Any) -> None:
+    if node.get_attributes()["mode"] not in ("numpy", "bidirectional"):
+        raise _refuse(node, f"mode {node.get_attributes()['mode']!r}")
+    writer.node(node, "Expand", [writer.value(node, 0), writer.whole(node, 1)])
+
+
+def _reverse(writer: _Writer, node: Any) -> None:
+    """Reverse whole axes, as that of colours; what is reversed in part has no translation."""
+    axis = int(node.get_attributes()["seq_axis"])
+    length = node.output(0).get_partial_shape()[axis]
+    lengths = node.input_value(1).get_node()
+    if lengths.get_type_name() == "Broadcast":
+        lengths = lengths.input_value(0).get_node()
+    whole = lengths.get_type_name() == "Constant" and not length.is_dynamic
+    if not whole or not (np.array(lengths.data) == length.get_length()).all():
+        raise _refuse(node, "lengths of its own")
+    places = writer.array(np.arange(length.get_length())[::-1].astype(np.int64))
+    writer.node(node, "Gather", [writer.value(node, 0), places], axis=axis)
+
+
+def _pad(writer: _Writer, node: Any) -> None:
+    mode = node.get_attributes()["pad_mode"]
+    if mode not in ("constant", "edge", "reflect"):
+        raise _refuse(node, f"mode {mode!r}")
+    pads = np.concatenate([_needed(node, 1), _needed(node, 2)]).astype(np.int64)
+    inputs = [writer.value(node, 0), writer.array(pads)]
+    if mode == "constant" and node.get_input_size() > 3:
+        inputs.append(writer.value(node, 3))
+    writer.node(node, "Pad", inputs, mode=mode)
+
+
+def _interpolate(writer: _Writer, node: Any) -> None:
+    known = node.get_attributes()
+    mode = known["mode"].replace("linear_onnx", "linear")
+    if mode not in ("linear", "nearest") or known["antialias"]:
+        raise _refuse(node, f"mode {known['mode']!r}")
+    if known["shape_calculation_mode"] != "sizes" or any(
+        [*known["pads_begin"], *known["pads_end"]]
+    ):
+        raise _refuse(node, "scales or padding")
+    shapes = [port.get_partial_shape() for port in (node.input_value(0), node.output(0))]
+    scales = [
+        1.0 if old == new else _scale(node, old, new) for old, new in zip(*shapes, strict=True)
+    ]
+    options = {"nearest_mode": known["nearest_mode"]} if mode == "nearest" else {}
+    # Scales of all axes, channels first: what every runtime resizes.
+    last = scales[-1] == 1 and len(scales) == 4
+    name = writer.value(node, 0)
+    if last:
+        name = writer.extra("Transpose", [name], perm=[0, 3, 1, 2])
+        scales = [scales[0], scales[3], scales[1], scales[2]]
+    inputs = [name, "", writer.array(np.array(scales, np.float32))]
+    name = writer.extra(
+        "Resize",
+        inputs,
+        mode=mode,
+        coordinate_transformation_mode=known["coordinate_transformation_mode"],
+        **options,
+    )
+    writer.same(node, writer.extra("Transpose", [name], perm=[0, 2, 3, 1]) if last else name)
+
+
+def _scale(node: Any, old: Any, new: Any) -> np.float32:
+    """Scale from one length to another, of which ONNX takes the product's whole part."""
+    if old.is_dynamic or new.is_dynamic:
+        raise _refuse(node, "sizes that are not known before it runs")
+    before, after = old.get_length(), new.get_length()
+    scale = np.float32(after / before)
+    while int(np.float32(before) * scale) < after or int(before * float(scale)) < after:
+        scale = np.nextafter(scale, np.float32(np.inf))
+    return scale
+
+
+def _strided_slice(writer: _Writer, node: Any) -> None:
+    known = node.get_attributes()
+    if any(known["ellipsis_mask"]) or any(known["new_axis_mask"]):
+        raise _refuse(node, "an ellipsis or new axes")
+    begins, ends = (_needed(node, k).astype(np.int64) for k in (1, 2))
+    steps = np.ones_like(begins) if node.get_input_size() < 4 else _needed(node, 3)
+    dropped = [k for k, one in enumerate(known["shrink_axis_mask"]) if one]
+    for k in range(len(begins)):
+        forward = steps[k] > 0
+        if k in dropped:
+            ends[k] = begins[k] + 1 or np.iinfo(np.int64).max
+            continue
+        if k < len(known["begin_mask"]) and known["begin_mask"][k]:
+            begins[k] = 0 if forward else np.iinfo(np.int64).max
+        if k < len(known["end_mask"]) and known["end_mask"][k]:
+            ends[k] = np.iinfo(np.int64).max if forward else np.iinfo(np.int64).min
+    axes = np.arange(len(begins))
+    numbers = [writer.array(part.astype(np.int64)) for part in (begins, ends, axes, steps)]
+    inputs = [writer.value(node, 0), *numbers]
+    if not dropped:
+        writer.node(node, "Slice", inputs)
+        return
+    whole = writer.extra("Slice", inputs)
+    writer.node(node, "Squeeze", [whole, writer.array(np.array(dropped, np.int64))])
+
+
+def _slice(writer: _Writer, node: Any) -> None:
+    start, stop, step, *axes = (writer.whole(node, k) for k in range(1, node.get_input_size()))
+    axes = axes or [writer.array(np.arange(len(_needed(node, 1)), dtype=np.int64))]
+    writer.node(node, "Slice", [writer.value(node, 0), start, stop, axes[0], step])
+
+
+def _split(writer: _Writer, node: Any) -> None:
+    axis = int(_needed(node, 1).item())
+    if node.get_type_name() == "VariadicSplit":
+        writer.node(node, "Split", [writer.value(node, 0), writer.whole(node, 2)], axis=axis)
+        return
+    parts = node.get_output_size()
+    writer.node(node, "Split", [writer.value(node, 0)], axis=axis, num_outputs=parts)
+
+
+def _top(writer: _Writer, node: Any) -> None:
+    known = node.get_attributes()
+    inputs = [writer.value(node, 0), writer.whole(node, 1)]
+    largest = int(known["mode"] == "max")
+    if node.output(1).get_element_type().get_type_name() != "i64":
+        raise _refuse(node, "places of 32 bits")
+    writer.node(node, "TopK", inputs, axis=int(known["axis"]), largest=largest)
+
+
+_WRITERS: dict[str, Callable[[_Writer, Any], None]] = {
+    "AvgPool": _pool,
+    "Broadcast": _broadcast,
+    "Clamp": _clamp,
+    "Concat": _concat,
+    "Convert": _convert,
+    "Convolution": _convolution,
+    "ConvolutionBackpropData": _transposed_convolution,
+    "Elu": _elu,
+    "Gather": _gather,
+    "GroupConvolution": _convolution,
+    "HSigmoid": _hard_sigmoid,
+    "Interpolate": _interpolate,
+    "MatMul": _matmul,
+    "MaxPool": _pool,
+    "Pad": _pad,
+    "Parameter": _parameter,
+    "Reshape": _reshape,
+    "Result": _result,
+    "ReverseSequence": _reverse,
+    "ShapeOf": _shape_of,
+    "Slice": _slice,
+    "SoftMax": _softmax,
+    "Softmax": _softmax,
+    "Split": _split,
+    "Squeeze": _with_axes,
+    "StridedSlice": _strided_slice,
+    "Swish": _swish,
+    "TopK": _top,
+    "Transpose": _transpose,
+    "Unsqueeze": _with_axes,
+    "VariadicSplit": _split,
+}
