@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -27,6 +28,7 @@ from hybridus import (
     make_hybrid_classifier,
 )
 from hybridus.encoders.engine import load_openvino
+from hybridus.encoders.registry import PREPROCESSING
 from hybridus.estimators.scaler import FeatureScaler
 
 SUFFIXES = pytest.mark.parametrize("suffix", [".xml", ".onnx"])
@@ -89,7 +91,8 @@ class TestClassifiers:
     def test_fused_encoders_with_all_poolings_and_colour_answer_alike(self, suffix, tmp_path):
         X, y = textures(12, size=16)
         X = np.stack([X, X[:, ::-1], X.transpose(0, 2, 1)], axis=-1)
-        fused = make_hybrid_classifier([TINY, HALVED], "svm", weights="random", cache=False)
+        blue_first = replace(TINY, preprocessing=PREPROCESSING["caffe"])
+        fused = make_hybrid_classifier([blue_first, HALVED], "svm", weights="random", cache=False)
         fused.set_params(
             features__tiny__pooling="avgmax",
             features__halved__pooling="gem",

@@ -385,14 +385,27 @@ def _reverse(writer: _Writer, node: Any) -> None:
     """Reverse whole axes, as that of colours; what is reversed in part has no translation."""
     axis = int(node.get_attributes()["seq_axis"])
     length = node.output(0).get_partial_shape()[axis]
-    lengths = node.input_value(1).get_node()
-    if lengths.get_type_name() == "Broadcast":
-        lengths = lengths.input_value(0).get_node()
-    whole = lengths.get_type_name() == "Constant" and not length.is_dynamic
-    if not whole or not (np.array(lengths.data) == length.get_length()).all():
+    lengths = _known(node.input_value(1).get_node())
+    if lengths is None or length.is_dynamic or not (lengths == length.get_length()).all():
         raise _refuse(node, "lengths of its own")
     places = writer.array(np.arange(length.get_length())[::-1].astype(np.int64))
     writer.node(node, "Gather", [writer.value(node, 0), places], axis=axis)
+
+
+def _known(node: Any) -> NDArray | None:
+    """Find numbers that are known before the network runs, though the graph computes them."""
+    kind = node.get_type_name()
+    if kind == "Constant":
+        return np.array(node.data)
+    if kind == "Broadcast":
+        return _known(node.input_value(0).get_node())
+    if kind == "Gather" and node.input_value(0).get_node().get_type_name() == "ShapeOf":
+        shape = node.input_value(0).get_node().get_input_partial_shape(0)
+        places = constant_of(node, 1)
+        lengths = [] if places is None else [shape[int(place)] for place in places.ravel()]
+        if lengths and not any(length.is_dynamic for length in lengths):
+            return np.array([length.get_length() for length in lengths])
+    return None
 
 
 def _pad(writer: _Writer, node: Any) -> None:
