@@ -454,3 +454,31 @@ class TestSafety:
                 assert np.isfinite(image).all()
         assert len(refused) > 50
         assert all(error.startswith(f"image: {str(path)!r}") for error in refused)
+
+
+class TestWhatIsKnownOfFiles:
+    def test_two_frames_of_one_file_are_two_samples_and_a_changed_file_another(self, write):
+        from hybridus.protocol.digests import digest_of_data
+
+        def digest(*paths):
+            return digest_of_data(list(paths), [0] * len(paths), None, classes=True)
+
+        stack = np.arange(32, dtype="uint8").reshape(8, 4)
+        path = write(stack, Rows=4, NumberOfFrames=2)
+        first, second = (dicom_path(path, frame=k) for k in (1, 2))
+        before = digest(first)
+        assert before != digest(second)
+        assert before == digest(dicom_path(path, frame=1))
+        write(stack + np.uint8(1), Rows=4, NumberOfFrames=2)
+        assert before != digest(first)
+
+    def test_an_audit_takes_frames_and_regions(self, write):
+        from hybridus.protocol.auditing.looks import look_at
+
+        boxes = [region(0, 0, 15, 11)]
+        rng = np.random.default_rng(0)
+        pixels = rng.integers(0, 256, (16, 16), dtype=np.uint8)
+        path = write(pixels, SequenceOfUltrasoundRegions=boxes)
+        (look,) = look_at(as_images([dicom_path(path, crop="ultrasound")]))
+        assert look.shape == (12, 16)
+        assert look.traits["file"]["bytes"] == path.stat().st_size

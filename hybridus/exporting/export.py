@@ -80,7 +80,9 @@ def export(
 
     Notes
     -----
-    Networks that were trained in bfloat16 are written and computed in float32. OpenVINO itself
+    Networks that were trained in bfloat16 are written and computed in float32, and decoders that
+    read activations in float16 (`activation_dtype`) read them in float32: there answers differ by
+    up to 1e-4 or, with bfloat16, 1e-2. OpenVINO itself
     computes in bfloat16 on some processors unless ``INFERENCE_PRECISION_HINT`` is ``f32``.
     Metadata (OpenVINO: ``rt_info/hybridus``, ONNX: ``metadata_props``) hold classes, threshold,
     cleaning, the values of black and white that the model was fitted with, and the version.

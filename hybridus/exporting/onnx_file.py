@@ -255,6 +255,21 @@ def _swish(writer: _Writer, node: Any) -> None:
     writer.node(node, "Mul", [x, writer.extra("Sigmoid", [scaled])])
 
 
+def _squared_difference(writer: _Writer, node: Any) -> None:
+    apart = writer.extra("Sub", writer.values(node))
+    writer.node(node, "Mul", [apart, apart])
+
+
+def _gelu(writer: _Writer, node: Any) -> None:
+    if node.get_attributes()["approximation_mode"].lower() != "erf":
+        raise _refuse(node, "an approximation")
+    half, one = (writer.array(np.array(number, np.float32)) for number in (0.5, 1))
+    x = writer.value(node, 0)
+    scaled = writer.extra("Mul", [x, writer.array(np.array(0.5**0.5, np.float32))])
+    ones = writer.extra("Add", [writer.extra("Erf", [scaled]), one])
+    writer.node(node, "Mul", [writer.extra("Mul", [x, half]), ones])
+
+
 def _hard_sigmoid(writer: _Writer, node: Any) -> None:
     writer.node(node, "HardSigmoid", writer.values(node), alpha=1 / 6, beta=0.5)
 
@@ -522,6 +537,7 @@ _WRITERS: dict[str, Callable[[_Writer, Any], None]] = {
     "Elu": _elu,
     "Gather": _gather,
     "GroupConvolution": _convolution,
+    "Gelu": _gelu,
     "HSigmoid": _hard_sigmoid,
     "Interpolate": _interpolate,
     "MatMul": _matmul,
@@ -537,6 +553,7 @@ _WRITERS: dict[str, Callable[[_Writer, Any], None]] = {
     "Softmax": _softmax,
     "Split": _split,
     "Squeeze": _with_axes,
+    "SquaredDifference": _squared_difference,
     "StridedSlice": _strided_slice,
     "Swish": _swish,
     "TopK": _top,

@@ -29,12 +29,16 @@ from hybridus.encoders.architecture import architecture_of
 from hybridus.encoders.frozen import CODE_VERSION
 from hybridus.encoders.registry import EncoderSpec, get_encoder, list_encoders
 from hybridus.encoders.weights import imagenet_digest, locate_weights
+from hybridus.inputs.dicom_paths import split_reading
 from hybridus.inputs.images import Images, content_key
 
 # Raised whenever a change of ours changes what a fold gives: training, scores, predictions.
 FOLD_VERSION = 1
 
-_PACKAGES = ("numpy", "scipy", "scikit-learn", "keras", "tensorflow", "openvino")
+_PACKAGES = (
+    *("numpy", "scipy", "scikit-learn", "keras", "tensorflow", "openvino"),
+    *("pillow", "pydicom"),  # what pixels are
+)
 # What scikit-learn's vocabulary promises to change no result.
 _IDLE_PARAMETERS = {"n_jobs", "verbose"}
 # What `clone` hands on beside parameters.
@@ -141,11 +145,13 @@ def _by_content(X: Any) -> Iterator[Any]:
         yield X
 
 
-def _file(path: str | os.PathLike[str]) -> tuple[str, str] | None:
-    """Content of a file; None where there is no such file."""
+def _file(path: str | os.PathLike[str]) -> tuple[str, ...] | None:
+    """Content of a file, and what of it a path names; None where there is no such file."""
     try:
-        with open(path, "rb") as file:
-            return "file", file_digest(file, "sha256").hexdigest()
+        reading = split_reading(path)
+        with open(reading.file, "rb") as file:
+            content = file_digest(file, "sha256").hexdigest()
+        return ("file", content, *filter(None, [reading.options]))
     except (OSError, ValueError):
         return None
 

@@ -15,6 +15,7 @@ from PIL import Image
 from scipy.ndimage import uniform_filter
 
 from hybridus._environment import n_threads
+from hybridus.inputs.dicom_paths import split_reading
 from hybridus.inputs.images import Images
 from hybridus.inputs.resizing import map_ahead
 from hybridus.protocol.auditing.thumbnails import Thumbnail, grey, make_thumbnail, without_border
@@ -71,8 +72,9 @@ def _look(image: NDArray, path: str | None) -> Look:
     size = {"height": height, "width": width, "aspect": width / height}
     traits = {"size": size}
     if path is not None:
-        n_bytes = os.path.getsize(path)
-        suffix = os.path.splitext(path)[1].casefold()
+        file = split_reading(path).file
+        n_bytes = os.path.getsize(file)
+        suffix = os.path.splitext(file)[1].casefold()
         # A name as a number, the same in every process.
         kind = float(int.from_bytes(suffix.encode()[-6:], "big"))
         traits["file"] = {"bytes": n_bytes, "per_pixel": n_bytes / (height * width), "kind": kind}
