@@ -23,7 +23,7 @@ from hybridus import make_breast_phantoms, presets
 from hybridus.cli import app, data as reading, results
 from hybridus.metrics import dice
 from hybridus.presets import Preset
-from hybridus.protocol import schedule
+from hybridus.protocol import audit, schedule
 from hybridus.report import SegmentationDisplay
 
 pytestmark = pytest.mark.slow
@@ -62,10 +62,10 @@ def light(monkeypatch):
     for of_class in (BrightClassifier, BrightSegmenter):
         monkeypatch.setattr(hybridus, of_class.__name__, of_class, raising=False)
     monkeypatch.setattr(Recorder, "fits", [])
-    monkeypatch.setattr(reading, "N_PHANTOMS", {"classify": 24, "segment": 24})
+    monkeypatch.setattr(reading, "N_PHANTOMS", 24)
     monkeypatch.setattr(results, "draw_masks", lambda *_: None)  # a second each
     rows = light_presets()
-    for module in ("hybridus.presets", "hybridus.cli.compare"):
+    for module in ("hybridus.presets", "hybridus.cli.settings", "hybridus.cli.task_run"):
         monkeypatch.setattr(f"{module}.PRESETS", rows)
     return rows
 
@@ -143,7 +143,7 @@ print(usage.output)
     )
     first, begun, usage = done.stdout.split("\n", 2)
     assert first == f"hybridus {hybridus.__version__} [] 130"
-    assert begun == "models   unet-small: U-Net, 3 halvings, 8 filters, 64 pixels, 12 epochs"
+    assert begun == "segment  unet-small: U-Net, 3 halvings, 8 filters, 64 pixels, 12 epochs"
     plain = " ".join(usage.replace("│", " ").split())
     for option in ("task", "models", "folds", "repeats", "curation", "groups", "protocol"):
         assert f"--{option}" in plain
@@ -159,9 +159,11 @@ print(usage.output)
         "out",
     ):
         assert f"--{option}" in plain
-    for name in presets.PRESETS:
-        assert name in plain
     assert "how inflated such figures are" in plain
+    assert "`" not in plain.replace("`hybridus models`", "")
+    assert len(usage.splitlines()) <= 100  # two screens
+    for line in usage.splitlines():
+        assert len(line) <= 80
 
 
 def test_models_compared_without_a_name_are_those_of_the_task_and_the_data(light, scans):
@@ -169,28 +171,70 @@ def test_models_compared_without_a_name_are_those_of_the_task_and_the_data(light
         for given, where in (((scans, *CURATED), "scans"), ((), "phantoms")):
             succeeded(*given, "--task", task, "--folds", 2)
             assert table_of(task)["model"].tolist() == [f"{task}-{where}"]
-    succeeded("--folds", 2)
-    assert Recorder.fits[-1][0] == "classify-phantoms"
     succeeded("--folds", 2, "--models", "alarmed")
     assert table_of("segment")["model"].tolist() == ["alarmed"]
+
+
+def test_without_a_task_classifiers_are_compared_and_where_there_are_masks_segmenters(light, scans):
+    for given, where in (((scans, *CURATED), "scans"), ((), "phantoms")):
+        out = f"of-{where}"
+        told = succeeded(*given, "--folds", 2, "--out", out)
+        kinds = [kind for kind, *_ in Recorder.fits]
+        assert kinds == [f"{task}-{where}" for task in TASKS for _ in range(3)]
+        Recorder.fits.clear()
+        for task, noun in TASKS.items():
+            assert told.stdout.splitlines().count(f"table    {out}/{noun}.csv") == 1
+            assert pd.read_csv(f"{out}/{noun}.csv")["model"].tolist() == [f"{task}-{where}"]
+            assert os.path.exists(f"{out}/models/{task}-{where}.joblib")
+    for mask in scans.glob("*/*_mask.png"):
+        mask.unlink()
+    (scans / "benign").rename(scans / "apples")
+    succeeded(scans, "--groups", "none", "--folds", 2)
+    assert {kind for kind, *_ in Recorder.fits} == {"classify-scans"}
+    assert not os.path.exists("hybridus-results/segmentation.csv")
+
+
+def test_models_of_both_tasks_may_be_named_and_options_of_one_need_only_one(light, scans):
+    named = ("--models", "segment-scans,classify-scans", "--folds", 2)
+    options = ("--lesions-only", "--positive", "malignant", "--protocol", "leaky")
+    told = succeeded(scans, *CURATED, *named, *options)
+    assert (
+        "masks    16 images; normal (0) 0, malignant (1) 8, benign (2) 8. 8 images" in told.stdout
+    )
+    assert table_of("classify")["n_images"].tolist() == [24, 24]
+    assert table_of("segment")["n_images"].tolist() == [16]
+    digests = [table_of(task)["data_digest"].iloc[0] for task in TASKS]
+    assert digests[0] != digests[1]
+    assert "malignant against the rest" in told.stdout
+    succeeded(scans, *CURATED, *named)
+    assert table_of("classify")["data_digest"].item() == table_of("segment")["data_digest"].item()
+
+
+def test_a_task_whose_models_all_fail_leaves_the_other_alone(light, scans, monkeypatch):
+    given = broken(light, monkeypatch, RuntimeError, 0)
+    named = (*given[:1], f"{given[1]},segment-scans", *given[2:])
+    done = run(scans, *CURATED, *named)
+    assert "a mistake in the program" in str(done.exception)
+    assert table_of("segment")["model"].tolist() == ["segment-scans"]
+    assert not os.path.exists("hybridus-results/classification.csv")
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("--models", "vgg19-svm,unet"), "vgg19-svm: no such model; choose of mobilenet_v2-svm, "),
+        (("--models", "vgg19-svm,unet"), "vgg19-svm: no such model (did you mean vgg16-svm or "),
         (("--models", ",", "--task", "segment"), "'': no such model; choose of unet, "),
-        (("--models", "vgg16-svm,unet"), "unet: made to segment, where the task is to classify"),
+        (("--models", "vgg16-svm,unet", "--task", "classify"), "unet: made to segment, where --"),
         (("--models", "vgg16-svm", "--task", "segment"), "vgg16-svm: made to classify, where"),
         (("--n-jobs", 0), "--n-jobs 0: expected 1 or more processes, or -1"),
         (("--models", "unet", "--n-jobs", -2), "--n-jobs -2: expected 1 or more"),
-        (("nowhere",), "nowhere"),
+        (("nowhere",), "nowhere: no such folder"),
         (("--curation", "curation.csv"), "give their folder DATA"),
         (("--groups", "none"), "give their folder DATA"),
         (("--value-range", "0,4095"), "give their folder DATA"),
-        (("--lesions-only",), "are for --task segment"),
-        (("--task", "segment", "--positive", "malignant"), "for --task classify"),
-        (("--models", "unet", "--protocol", "leaky"), "--protocol leaky: for --task classify"),
+        (("--task", "classify", "--lesions-only"), "--with-normals are for segmenters"),
+        (("--task", "segment", "--positive", "malignant"), "malignant: for classifiers, and none"),
+        (("--models", "unet", "--protocol", "leaky"), "--protocol leaky: for classifiers, and"),
         (("--models", "unet,dncnn", "--weights", "bundled"), "bundled: no encoder in unet, dncnn"),
         (("--models", "unet,pixel-ann", "--no-cache"), "--no-cache: unet, pixel-ann keep nothing"),
     ],
@@ -296,7 +340,7 @@ def test_groups_of_a_file_come_before_those_of_the_curation(light, scans):
         csv.writer(file).writerows([("filename", "group"), *rows])
     told = succeeded(scans, *CURATED, "--groups", "groups.csv", "--folds", 2)
     assert "groups   6 groups of 24 images (4 to 4 in each" in told.stdout
-    assert [len(set(groups)) for _, _, groups in Recorder.fits] == [3, 3, 6]
+    assert [len(set(groups)) for _, _, groups in Recorder.fits] == [3, 3, 6] * 2
     assert "nowhere.csv" in run(scans, "--groups", "nowhere.csv").stderr
 
 
@@ -312,7 +356,7 @@ def test_any_folder_of_class_folders_works_also_with_names_that_are_no_text(ligh
     assert "--curation" not in told.stderr
     assert table_of("classify")["data"].item() == r"caf\udce9"
     line = run("caf\udce9", "--task", "segment").stderr.splitlines()[-1]
-    assert r"caf\udce9: no masks of lesions found, which --task segment needs" in line
+    assert r"caf\udce9: no masks of lesions found, which segmenters need" in line
 
 
 # Scores, files and the best model.
@@ -396,7 +440,10 @@ def test_one_class_is_read_as_a_test_where_it_is_asked_for(light, scans):
         assert "{} {}-{}".format(*ends) in told.stdout
     assert "malignant against the rest, with 95 % intervals" in told.stdout
     line = run(scans, *CURATED, *models, "--positive", "maligant").stderr.splitlines()[-1]
-    assert line.startswith("error: --positive maligant: no such class; choose of normal, malignant")
+    said = (
+        "error: --positive maligant: no such class (did you mean malignant?); choose of normal, m"
+    )
+    assert line.startswith(said)
 
 
 def test_segmenters_are_judged_at_one_size_on_lesions_and_on_normals(light, scans):
@@ -424,7 +471,7 @@ def test_groups_reach_every_fit_and_the_best_model_is_fitted_on_all(light, scans
     model = joblib.load(f"hybridus-results/models/{task}-scans.joblib")
     predicted = model.predict(busi.images)
     if task == "classify":
-        assert (predicted == busi.target).mean() > 0.9
+        assert (predicted == np.array(CLASSES)[busi.target]).mean() > 0.9
         assert "trained again on all 24 images, 15 % of them held out" in told.stdout
         assert "(weights of epoch 7 of 17)" in told.stdout
     else:
@@ -507,7 +554,7 @@ def test_images_of_any_folder_are_segmented_with_their_folder_of_masks(light, sc
     assert "normal 3.png" in run(*given).stderr
     assert "leave --masks out" in run(*given, *CURATED).stderr
     assert "leave --masks out" in run(*given, "--task", "classify").stderr
-    assert "--masks describe real images" in run(*given[1:]).stderr
+    assert "--masks describes real images" in run(*given[1:]).stderr
 
 
 def test_masks_without_any_lesion_are_refused(light, scans):
@@ -573,7 +620,7 @@ def test_ctrl_c_ends_a_comparison_and_keeps_what_was_finished(light, scans, monk
 
 
 def test_ctrl_c_says_where_an_older_table_stands_beside_the_new_folds(light, scans, monkeypatch):
-    succeeded(scans, *CURATED, "--folds", 2)
+    succeeded(scans, *CURATED, "--folds", 2, "--task", "classify")
     given = broken(light, monkeypatch, KeyboardInterrupt, 3)
     done = run(scans, *CURATED, *given)
     assert done.exit_code == 130
@@ -766,7 +813,7 @@ def test_a_small_hybrid_and_a_small_segmenter_end_to_end(scans, monkeypatch):
             "small",
         ),
     }
-    for module in ("hybridus.presets", "hybridus.cli.compare"):
+    for module in ("hybridus.presets", "hybridus.cli.settings", "hybridus.cli.task_run"):
         monkeypatch.setattr(f"{module}.PRESETS", small)
     told = succeeded(scans, *CURATED, "--folds", 2, "--models", "hybrid", "--weights", "bundled")
     assert "input    32 x 32 pixels" in told.stdout
@@ -776,7 +823,7 @@ def test_a_small_hybrid_and_a_small_segmenter_end_to_end(scans, monkeypatch):
     assert 0.1 < table["accuracy_mean"].item() <= 1
     busi = hybridus.load_busi(scans)
     model = joblib.load("hybridus-results/models/hybrid.joblib")
-    assert (model.predict(busi.images) == busi.target).mean() > 0.5
+    assert (model.predict(busi.images) == np.array(CLASSES)[busi.target]).mean() > 0.5
 
     told = succeeded(scans, *CURATED, "--folds", 2, "--models", "pixels")
     assert "input    32 x 32 pixels; masks are judged at 128 x 128" in told.stdout
@@ -785,3 +832,28 @@ def test_a_small_hybrid_and_a_small_segmenter_end_to_end(scans, monkeypatch):
     model = joblib.load("hybridus-results/models/pixels.joblib")
     lesion = busi.target > 0
     assert dice(busi.masks[lesion], model.predict(busi.images[lesion])) > 0.7
+
+
+def test_the_audit_of_the_same_data_is_kept_with_the_study(light, scans, monkeypatch):
+    look, found = audit.audit, []
+
+    def counted(*args, **options):
+        found.append(found[0] if found else look(*args, **options))
+        return found[-1]
+
+    monkeypatch.setattr(audit, "audit", counted)
+    given = (scans, "--folds", 2, "--task", "classify")
+    told = succeeded(*given).stdout
+    assert "audit    no groups given: looking for duplicates among 24 images" in told
+    again = succeeded(*given).stdout
+    assert len(found) == 1
+    assert "audit    of these 24 images is known from an earlier run" in again
+    assert told[told.index("data ") : told.index("study ")] in again
+    (kept,) = (scans.parent / "hybridus-results" / "study").glob("audit-*.json")
+    kept.write_text(kept.read_text()[:100])  # damaged
+    succeeded(*given)
+    assert len(found) == 2
+    image = scans / "benign" / "benign (3).png"
+    Image.fromarray(np.asarray(Image.open(image)) // 2).save(image)
+    succeeded(*given)
+    assert len(found) == 3

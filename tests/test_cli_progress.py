@@ -2,12 +2,14 @@
 
 import io
 import re
+import time
 
 import pytest
 from rich.console import Console
 
 from hybridus.cli import progress
 from hybridus.cli.progress import Following, Pace
+from hybridus.inputs.heard import tell_progress
 
 
 @pytest.fixture
@@ -84,3 +86,43 @@ def test_a_terminal_shows_each_model_from_the_start(monkeypatch):
     assert any("slow" in line and "failed" in line for line in last)
     of_all = [line for line in last if line.startswith("all") and "1/3" in line][-1]
     assert "about 4.0 s left" in of_all
+
+
+def of_fold(epoch, model="slow"):
+    about = {"model": model, "repeat": 0, "fold": 0, "what": "epoch", "of": 30}
+    return [{**about, "done": epoch, "seconds": 2.0 * epoch}]
+
+
+def test_within_a_first_fold_epochs_tell_how_long_is_left(clock, monkeypatch):
+    notes = Console(file=io.StringIO(), width=80)
+    monkeypatch.setattr(progress, "NOTES", notes)
+    monkeypatch.setattr(progress, "_LOOK_EVERY", 60)  # looks only when the test does
+    under_way = []
+    following = Following(Pace({FAST: 2, SLOW: 2}), lambda: under_way)
+    with following:
+        under_way[:] = of_fold(0)
+        following.look()
+        assert following.pace.seconds_left() is None
+        under_way[:] = of_fold(10) + of_fold(3, "of another study")
+        clock[0] += 31
+        following.look()
+    # A fold takes 60 s, of which 31 are over; nothing is known of the other model.
+    assert notes.file.getvalue() == (
+        "0 of 4 folds; slow: fold 1, epoch 10 of 30; about 3 min left\n"
+    )
+    with following:  # for the next task
+        following.done(SLOW, 40)
+    assert following.pace.seconds_a_fold(SLOW) == 40
+
+
+def test_a_terminal_shows_epochs_and_the_fit_on_all_images(monkeypatch):
+    notes = Console(file=io.StringIO(), width=80, force_terminal=True, color_system=None)
+    monkeypatch.setattr(progress, "NOTES", notes)
+    with Following(Pace({FAST: 3, SLOW: 3}), lambda: of_fold(7)) as following:
+        following.look()
+        following._bars.refresh()
+    assert "epoch 7 of 30" in notes.file.getvalue()
+    with following.refitting("slow"):
+        tell_progress("epoch", 2, 30)
+        time.sleep(0.2)  # until the screen is drawn again
+    assert "slow on all images: epoch 2 of 30" in notes.file.getvalue()

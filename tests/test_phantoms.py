@@ -369,6 +369,7 @@ def test_marks_beyond_the_edge_are_cut_off():
         ({"n_samples": 2.5}, TypeError, "n_samples must be an instance of"),
         ({"image_size": 31}, ValueError, "image_size == 31, must be >= 32"),
         ({"image_size": (64, 64)}, TypeError, "image_size must be an instance of"),
+        ({"difficulty": 1.1}, ValueError, "difficulty == 1.1, must be <= 1"),
         ({"start": -1}, ValueError, "start == -1, must be >= 0"),
         ({"random_state": -3}, ValueError, "random_state=-3"),
         ({"random_state": "seed"}, ValueError, "cannot be used to seed"),
@@ -381,3 +382,22 @@ def test_marks_beyond_the_edge_are_cut_off():
 def test_wrong_arguments_are_refused(arguments, error, message):
     with pytest.raises(error, match=message):
         make_breast_phantoms(**{"n_samples": 1, **arguments})
+
+
+# How difficult they are
+
+
+def test_easy_cases_show_all_signs_of_their_class_in_lesions_that_are_well_seen():
+    easy, hard = (
+        make_breast_phantoms(24, image_size=32, difficulty=difficulty, random_state=0).lesions
+        for difficulty in (0, 1)
+    )
+    assert hard["class"].tolist() == easy["class"].tolist()
+    ill = easy[easy["class"] == "malignant"]
+    assert (ill["orientation"] == "not parallel").all()
+    assert (ill["rim_mm"] > 0).all()
+    assert (ill["posterior_db"] > 0).all()
+    axis = np.sqrt(easy["width_mm"] * easy["height_mm"]) / easy["field_mm"]
+    assert axis.min() >= 0.25 - 1e-9
+    for setting, middle in (("frequency_mhz", 10), ("dynamic_range_db", 70)):
+        assert np.allclose(easy[setting] - middle, (hard[setting] - middle) / 2)

@@ -3,11 +3,13 @@
 import dataclasses
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -22,8 +24,25 @@ from tiny_images import discs
 
 from hybridus.estimators.segmenters import PixelSegmenter
 from hybridus.exceptions import CacheWarning
+from hybridus.inputs.heard import tell_progress
 from hybridus.protocol.compare import compare, plan_comparison
+from hybridus.protocol.schedule import run_folds
 from hybridus.protocol.study import Study
+
+
+class Telling(GaussianNB):
+    """Tells two epochs, and copies what is noted of them meanwhile."""
+
+    def __init__(self, log="", var_smoothing=1e-9):
+        super().__init__(var_smoothing=var_smoothing)
+        self.log = log
+
+    def fit(self, X, y):
+        for epoch in range(3):
+            tell_progress("epoch", epoch, 2)
+        (noted,) = Path(self.log).glob("study/claims/*.json")
+        shutil.copy(noted, Path(self.log) / "noted")
+        return super().fit(X, y)
 
 
 class Noting(GaussianNB):
@@ -323,3 +342,37 @@ def test_the_claim_of_a_killed_process_is_taken_over_at_once(wine, folder):
     assert fits(folder) == 7  # the one that was cut short twice
     assert len(found.results) == 6
     assert len(list(folder.glob(".*"))) <= 2  # but for those of finished folds
+
+
+def test_how_far_a_fold_is_stands_in_the_study_while_it_is_claimed(tmp_path):
+    study, reader = Study(tmp_path), Study(tmp_path)
+    label = {"model": "net", "repeat": 0, "fold": 1}
+    with study.claim("key"):
+        study.note("key", label, "epoch", 0, 3)
+        study.note("key", label, "epoch", 1, 3)  # so soon after the first it may be left out
+        study.note("key", label, "epoch", 3, 3)
+        (found,) = reader.under_way()
+        assert found.pop("seconds") >= 0
+        assert found == {**label, "what": "epoch", "done": 3, "of": 3}
+    assert reader.under_way() == []
+
+
+def test_what_a_killed_process_noted_before_is_not_under_way(tmp_path):
+    study = Study(tmp_path)
+    study.note("key", {"model": "net", "repeat": 0, "fold": 0}, "epoch", 1, 3)
+    (left,) = (tmp_path / "claims").glob("*.json")
+    os.utime(left, (1, 1))
+    assert Study(tmp_path).under_way() == []
+    with study.claim("key"):
+        pass
+    assert not left.exists()
+
+
+def test_what_a_model_tells_within_a_fold_is_noted_for_others(tmp_path):
+    X, y = np.random.default_rng(0).random((8, 2)), np.arange(8) % 2
+    folds = [(np.arange(4), np.arange(4, 8))]
+    study = Study(tmp_path / "study")
+    list(run_folds({"telling": Telling(str(tmp_path))}, X, y, folds, study=study))
+    noted = json.loads((tmp_path / "noted").read_text())
+    assert [noted[name] for name in ("model", "fold", "done", "of")] == ["telling", 0, 2, 2]
+    assert study.under_way() == []

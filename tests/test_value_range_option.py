@@ -33,7 +33,7 @@ def light(tmp_path, monkeypatch):
             ("level", "segment", "BrightSegmenter"),
         )
     }
-    for module in ("hybridus.presets", "hybridus.cli.compare"):
+    for module in ("hybridus.presets", "hybridus.cli.settings", "hybridus.cli.task_run"):
         monkeypatch.setattr(f"{module}.PRESETS", rows)
 
 
@@ -149,4 +149,4 @@ def test_values_outside_the_range_are_told_before_the_work(scans):
 def test_phantoms_have_no_range_to_declare():
     done = run(*DECLARED)
     assert done.exit_code == 2
-    assert "--value-range and --masks describe real images" in done.stderr
+    assert "--value-range describes real images" in done.stderr

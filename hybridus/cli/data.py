@@ -6,13 +6,15 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hybridus.cli.console import tell, warn
+from hybridus.cli.console import warn
 
 if TYPE_CHECKING:
     import numpy as np
 
-# Fewer to segment, where networks trained from scratch are among the models.
-N_PHANTOMS = {"classify": 240, "segment": 120}
+UNKNOWN = "unknown"  # groups that nobody tells of, until the audit has looked
+N_PHANTOMS = 240
+# Between textbook (0) and clinic (1): what so few scans teach is neither nothing nor everything.
+PHANTOM_DIFFICULTY = 0.3
 
 
 @dataclass
@@ -26,25 +28,37 @@ class Data:
     masks: np.ndarray | None = None  # of lesions, where there are any
     groups: np.ndarray | None = None
     grouped_by: str = "none"  # "given", "found", or "none found" by the audit
+    labelled: bool = True  # whether somebody said which class each image is of
+    names: list[str] | None = None  # of the images, where they have any
     notes: list[str] = field(default_factory=list)
+
+    @property
+    def named_target(self) -> np.ndarray:
+        """Names of the classes in place of their numbers."""
+        import numpy as np
+
+        return np.asarray(self.target_names)[self.target]
 
     def only(self, kept: np.ndarray, note: str) -> Data:
         """Keep some of the images, and say which."""
+        import numpy as np
+
         return replace(
             self,
             images=self.images[kept],
             target=self.target[kept],
             masks=None if self.masks is None else self.masks[kept],
             groups=None if self.groups is None else self.groups[kept],
+            names=None if self.names is None else [self.names[i] for i in np.flatnonzero(kept)],
             notes=[*self.notes, note],
         )
 
 
-def read_phantoms(task: str, seed: int) -> Data:
+def read_phantoms(seed: int) -> Data:
     """Make simulated scans for those who gave no folder."""
     from hybridus.datasets import make_breast_phantoms
 
-    phantoms = make_breast_phantoms(N_PHANTOMS[task], random_state=seed)
+    phantoms = make_breast_phantoms(N_PHANTOMS, difficulty=PHANTOM_DIFFICULTY, random_state=seed)
     return Data(
         images=phantoms.images,
         target=phantoms.target,
@@ -54,6 +68,7 @@ def read_phantoms(task: str, seed: int) -> Data:
         notes=[
             "No DATA given. Phantoms are independent of one another: no groups are needed.",
         ],
+        names=list(phantoms.filenames),
     )
 
 
@@ -62,9 +77,8 @@ def read_folder(
     curation: Path | None,
     groups: str | None,
     masks: Path | None,
-    value_range: tuple[float, float] | None = None,
 ) -> Data:
-    """Read a folder in a layout that is known; duplicates that nobody tells of are looked for."""
+    """Read a folder in a layout that is known, and the groups that somebody tells of."""
     from hybridus.datasets import read_groups
     from hybridus.datasets.recognition import load_folder
 
@@ -81,6 +95,8 @@ def read_folder(
             "bear another label."
         ]
         * bool(excluded),
+        labelled=bunch.labelled,
+        names=list(bunch.filenames),
     )
     if groups == "none":
         warn(
@@ -93,24 +109,14 @@ def read_folder(
         return replace(data, groups=read_groups(groups, bunch.filenames), grouped_by="given")
     if bunch.groups is not None:
         return replace(data, groups=bunch.groups, grouped_by="given")
-    return _find_duplicates(data, value_range)
+    return replace(data, grouped_by=UNKNOWN)
 
 
-def _find_duplicates(data: Data, value_range: tuple[float, float] | None) -> Data:
-    """Group the images that show one scan, and say what was found.
-
-    Raises
-    ------
-    ValueError
-        For a file that cannot be read.
-    """
+def group_by(data: Data, groups: np.ndarray) -> Data:
+    """Group the images that show one scan, as an audit found them, and say what was found."""
     import pandas as pd
 
-    from hybridus.protocol.duplicates import near_duplicate_groups
-
     n_images = len(data.images)
-    tell(f"audit    no groups given: looking for duplicates among {n_images} images")
-    groups = near_duplicate_groups(data.images, value_range=value_range)
     scans = pd.Series(data.target).groupby(groups)
     n_twins = int((scans.transform("size") > 1).sum())
     n_mixed = int((scans.min() < scans.max()).sum())
@@ -143,7 +149,7 @@ def choose_scans(dataset: Data, lesions_only: bool | None) -> Data:
 
     if dataset.masks is None:
         raise ValueError(
-            f"{dataset.name}: no masks of lesions found, which --task segment needs; expected "
+            f"{dataset.name}: no masks of lesions found, which segmenters need; expected "
             "files such as '1_mask.png' beside '1.png', or the same in folders 'masks' and "
             "'images'; --masks FOLDER names another folder of masks"
         )

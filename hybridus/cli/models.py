@@ -8,8 +8,8 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
-from hybridus.cli.compare import Task
 from hybridus.cli.console import SCREEN, tell, user_errors
+from hybridus.cli.settings import Task
 from hybridus.presets import PRESETS, get_preset, markdown_table
 
 

@@ -11,21 +11,30 @@ DEFAULT_OUT = Path("hybridus-results")
 MasksFolder = Annotated[
     Path | None,
     typer.Option(
-        help="Folder of the masks of lesions, each named after its image in DATA, such as "
-        "scan_7.png or scan_7_mask.png, where neither BUSI nor a name such as 'masks' tells.",
+        metavar="FOLDER",
+        help="Masks of lesions, each named after its image in DATA, such as scan_7.png or "
+        "scan_7_mask.png.",
         show_default=False,
+        rich_help_panel="Data",
     ),
 ]
 ValueRangeText = Annotated[
     str | None,
     typer.Option(
         metavar="LOW,HIGH",
-        help="Values of black and white in the images, such as 0,4095 for scans of 12 bits in "
-        "16-bit files.",
+        help="Values of black and white, such as 0,4095 for 12 bits in 16-bit files.",
         show_default="those of each file's type",
+        rich_help_panel="Data",
     ),
 ]
-OutFolder = Annotated[Path, typer.Option(help="Folder for results.")]
+OutFolder = Annotated[
+    Path,
+    typer.Option(
+        metavar="FOLDER",
+        help="Folder for results.",
+        rich_help_panel="Running, and what is left behind",
+    ),
+]
 
 
 def read_range(text: str) -> tuple[float, float] | None:

@@ -1,10 +1,15 @@
-"""Progress: how many folds are done, what one of each model takes, and about what is left."""
+"""Progress: how many folds are done, how far those under way are, and about what is left.
+
+Within a fold epochs, or images encoded, tell it, which the processes at work note in the study.
+"""
 
 from __future__ import annotations
 
 import statistics
+import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task
@@ -13,6 +18,7 @@ from rich.text import Text
 from hybridus.cli.console import NOTES
 
 _LINE_EVERY = 30.0  # seconds, where lines stay: in files and pipes
+_LOOK_EVERY = 1.0
 
 Row = tuple[str, str]  # a model and the protocol that it is scored by
 
@@ -31,6 +37,7 @@ class Pace:
     def __init__(self, folds: Mapping[Row, int], n_jobs: int = 1) -> None:
         self.folds = dict(folds)
         self._taken: dict[Row, list[float]] = {name: [] for name in folds}
+        self._expected: dict[Row, float] = {}
         self._n_jobs = n_jobs
         self._latest = time.monotonic()
 
@@ -44,6 +51,10 @@ class Pace:
         """Folds that are done."""
         return sum(map(len, self._taken.values()))
 
+    def count(self, row: Row) -> int:
+        """Folds of a model that are done."""
+        return len(self._taken[row])
+
     def add(self, row: Row, seconds: float) -> None:
         """Note that a fold of a model is done."""
         self._taken[row].append(seconds)
@@ -55,12 +66,19 @@ class Pace:
         """Note that a model failed: its further folds will not be done."""
         self.folds[row] = len(self._taken[row])
 
-    def seconds_a_fold(self, row: Row) -> float | None:
-        """Seconds that a fold of a model takes, None before the first.
+    def expect(self, row: Row, seconds: float) -> None:
+        """Say what a fold of a model will take, as far as the one under way tells."""
+        self._expected[row] = seconds
 
-        The median, since a first fold may encode images, or build a network, for all.
+    def seconds_a_fold(self, row: Row) -> float | None:
+        """Seconds that a fold of a model takes, None before anything tells.
+
+        The median, since a first fold may encode images, or build a network, for all; before that
+        what is expected of the one under way.
         """
-        return statistics.median_low(self._taken[row]) if self._taken[row] else None
+        if self._taken[row]:
+            return statistics.median_low(self._taken[row])
+        return self._expected.get(row)
 
     def seconds_left(self) -> float | None:
         """Seconds until all folds are done, None before the first.
@@ -82,53 +100,129 @@ class Pace:
 class Following:
     """Shows how far the work is: live on a terminal, elsewhere a line every half minute.
 
+    It may be entered again, for the next task.
+
     Parameters
     ----------
     pace : Pace
+    under_way : callable, optional
+        Tells of the folds that are under way, as `hybridus.protocol.study.Study.under_way`.
     """
 
-    def __init__(self, pace: Pace) -> None:
+    def __init__(
+        self, pace: Pace, under_way: Callable[[], list[dict[str, Any]]] = lambda: []
+    ) -> None:
         self.pace = pace
+        self._under_way = under_way
+        self._way = "honest"
         self._told = time.monotonic()
-        self._bars = Progress(
+        self._left = threading.Event()
+        self._watch: threading.Thread | None = None
+        self._bars = self._new_bars()
+
+    def __enter__(self) -> Following:
+        self._left.clear()
+        self._bars = self._new_bars()
+        self._bars.start()
+        self._watch = threading.Thread(target=self._keep_looking, daemon=True)
+        self._watch.start()
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        self._left.set()
+        if self._watch is not None:
+            self._watch.join()
+        self._bars.stop()
+
+    def at(self, way: str) -> None:
+        """Say under which protocol folds are done from now on."""
+        self._way = way
+
+    def done(self, row: Row, seconds: float) -> None:
+        """Count a fold that is done."""
+        self.pace.add(row, seconds)
+        self._show(row, self._of_fold(row))
+        self._tell(f"{_name(row)}: {self._of_fold(row)}")
+
+    def failed(self, row: Row) -> None:
+        """Take the folds of a model that failed out of what is to come."""
+        self.pace.drop(row)
+        self._show(row, "failed")
+
+    @contextmanager
+    def refitting(self, model: str) -> Iterator[None]:
+        """Show how far the fit of a model on all images is."""
+        from hybridus.inputs.heard import heard_by
+
+        what = f"{model} on all images"
+        self._told = time.monotonic()
+        with NOTES.status(what) as status:  # nothing where there is no terminal
+
+            def hear(counted: str, done: int, of: int) -> None:
+                said = f"{what}: {counted} {done} of {of}"
+                status.update(said)
+                self._tell_after_a_while(said)
+
+            with heard_by(hear):
+                yield
+
+    def look(self) -> None:
+        """Look how far the folds under way are, and show it."""
+        notes = {(one["model"], self._way): one for one in self._under_way()}
+        for row, one in notes.items():
+            if row not in self.pace.folds:  # of another comparison that shares the study
+                continue
+            share = one["done"] / one["of"] if one["of"] else 0
+            # Images are encoded once, for all folds; epochs come again in each.
+            if one["what"] == "epoch" and share:
+                self.pace.expect(row, one["seconds"] / share)
+            said = f"{one['what']} {one['done']} of {one['of']}"
+            self._show(row, said, share)
+            self._tell(f"{_name(row)}: fold {one['fold'] + 1}, {said}")
+
+    def _keep_looking(self) -> None:
+        while not self._left.wait(_LOOK_EVERY):
+            self.look()
+
+    def _new_bars(self) -> Progress:
+        bars = Progress(
             "{task.description}",
-            BarColumn(20),
+            BarColumn(12),
             MofNCompleteColumn(),
-            _Said(pace),
+            _Said(self.pace),
             console=NOTES,
             transient=True,
             disable=not NOTES.is_terminal,
         )
         self._rows = {
-            row: self._bars.add_task(_name(row), total=count, said="")
-            for row, count in pace.folds.items()
+            row: bars.add_task(
+                _name(row), total=total, completed=self.pace.count(row), said=self._of_fold(row)
+            )
+            for row, total in self.pace.folds.items()
         }
-        self._all = self._bars.add_task("all", total=pace.total, said=None)
+        self._all = bars.add_task("all", total=self.pace.total, completed=self.pace.done, said=None)
+        return bars
 
-    def __enter__(self) -> Following:
-        self._bars.start()
-        return self
+    def _show(self, row: Row, said: str, share: float = 0) -> None:
+        done = self.pace.count(row) + share
+        self._bars.update(self._rows[row], completed=done, said=said)
+        self._bars.update(self._all, completed=self.pace.done, total=self.pace.total)
 
-    def __exit__(self, *_: Any) -> None:
-        self._bars.stop()
+    def _of_fold(self, row: Row) -> str:
+        seconds = self.pace.seconds_a_fold(row)
+        return "" if seconds is None else f"{_say(seconds)} a fold"
 
-    def done(self, row: Row, seconds: float) -> None:
-        """Count a fold that is done."""
-        self.pace.add(row, seconds)
-        said = f"{_say(self.pace.seconds_a_fold(row))} a fold"
-        self._bars.update(self._rows[row], advance=1, said=said)
-        self._bars.update(self._all, advance=1)
+    def _tell(self, said: str) -> None:
+        left = _say_left(self.pace)
+        counted = f"{self.pace.done} of {self.pace.total} folds; {said}"
+        self._tell_after_a_while(counted + f"; {left}" * bool(left))
+
+    def _tell_after_a_while(self, line: str) -> None:
+        """Print a line where lines stay, unless the last one is not old yet."""
         if NOTES.is_terminal or time.monotonic() - self._told < _LINE_EVERY:
             return
         self._told = time.monotonic()
-        left = _say_left(self.pace)
-        NOTES.print(f"{self.pace.done} of {self.pace.total} folds; {_name(row)}: {said}; {left}")
-
-    def failed(self, row: Row) -> None:
-        """Take the folds of a model that failed out of what is to come."""
-        self.pace.drop(row)
-        self._bars.update(self._rows[row], said="failed")
-        self._bars.update(self._all, total=self.pace.total)
+        NOTES.print(line)
 
 
 def _name(row: Row) -> str:

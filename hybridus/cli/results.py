@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib.metadata
 import os
 import platform
@@ -24,8 +23,9 @@ from hybridus.cli.tables import MASK_SIZE
 if TYPE_CHECKING:
     import pandas as pd
 
-    from hybridus.cli.compare import Settings
     from hybridus.cli.data import Data
+    from hybridus.cli.progress import Following
+    from hybridus.cli.settings import Settings
     from hybridus.protocol.comparison import Comparison
     from hybridus.protocol.run import FoldResult
     from hybridus.protocol.schedule import FoldFailure
@@ -49,32 +49,13 @@ def make_folder(out: Path) -> None:
         raise PermissionError(f"--out {out}: cannot be written to; give another folder")
 
 
-def digest_of(
-    dataset: Data, value_range: tuple[float, float] | None = None, *, with_masks: bool
-) -> str:
-    """Digest of images, as they are read, and labels, and of masks.
-
-    Files that cannot be decoded, or whose values lie on another scale, are told now.
-    """
-    from hybridus._environment import n_threads
-    from hybridus.inputs.images import as_images, content_key
-    from hybridus.inputs.masks import as_masks
-    from hybridus.inputs.resizing import map_ahead
-
-    images = as_images(dataset.images, value_range=value_range)
-    digest = hashlib.blake2b(dataset.target.astype("<i8").tobytes(), digest_size=16)
-    for key in map_ahead(
-        lambda index: content_key(images[index]), range(len(images)), n_threads=n_threads()
-    ):
-        digest.update(key)
-    if with_masks:
-        for mask in as_masks(dataset.masks):
-            digest.update(content_key(mask))
-    return digest.hexdigest()
+def n_processes(n_jobs: int) -> int:
+    """How many processes -1 stands for: one for each core."""
+    return n_jobs if n_jobs > 0 else os.cpu_count() or 1
 
 
 @contextmanager
-def keeping(settings: Settings) -> Iterator[Keep]:
+def keeping(settings: Settings, following: Following) -> Iterator[Keep]:
     """Give a function that passes results on, and has each as a row of a table before the next.
 
     It takes the name of the protocol and the results. What keeps folds is the study; the table is
@@ -82,38 +63,33 @@ def keeping(settings: Settings) -> Iterator[Keep]:
     """
     import pandas as pd
 
-    from hybridus.cli.progress import Following, Pace
     from hybridus.protocol.schedule import FoldFailure
 
     rows: list[dict[str, Any]] = []
-    n_folds = {"honest": settings.repeats * settings.folds}
-    n_folds |= {"leaky": settings.repeats} if settings.leaky else {}
-    models = [preset.name for preset in settings.presets]
-    n_jobs = settings.n_jobs if settings.n_jobs > 0 else os.cpu_count() or 1
-    pace = Pace({(model, way): n for way, n in n_folds.items() for model in models}, n_jobs)
-    order = list(pace.folds)
+    order = [(preset.name, way) for way in settings.n_folds for preset in settings.presets]
 
     def place(row: dict[str, Any]) -> tuple[int, ...]:
         return order.index((row["model"], row["protocol"])), row["repeat"], row["fold"]
 
-    with Following(pace) as following:
+    def keep(protocol: str, results: Iterable[Outcome]) -> Iterator[Outcome]:
+        following.at(protocol)
+        for result in results:
+            if isinstance(result, FoldFailure):
+                following.failed((result.model, protocol))
+            else:
+                rows.append({"model": result.model, "protocol": protocol, **result.row()})
+                rows.sort(key=place)
+                write_csv(pd.DataFrame(rows), settings.folds_file)
+                seconds = result.fit_seconds + result.score_seconds
+                following.done((result.model, protocol), seconds)
+            yield result
 
-        def keep(protocol: str, results: Iterable[Outcome]) -> Iterator[Outcome]:
-            for result in results:
-                if isinstance(result, FoldFailure):
-                    following.failed((result.model, protocol))
-                else:
-                    rows.append({"model": result.model, "protocol": protocol, **result.row()})
-                    rows.sort(key=place)
-                    write_csv(pd.DataFrame(rows), settings.folds_file)
-                    seconds = result.fit_seconds + result.score_seconds
-                    following.done((result.model, protocol), seconds)
-                yield result
-
+    with following:
         try:
             yield keep
         except KeyboardInterrupt:
             of_before = settings.table_file.exists()
+            pace = following.pace
             NOTES.print(
                 f"{pace.done} of {pace.total} folds are finished"
                 + f" and kept in {escape(str(settings.study))}: the same command goes on there"
@@ -155,7 +131,7 @@ def write_table(
         "hybridus": __version__,
         **{package: _version(package) for package in _RECORDED_PACKAGES},
     }
-    if settings.task == "segment":
+    if settings.segments:
         columns["mask_size"] = MASK_SIZE
     write_csv(rows.assign(**columns), settings.table_file)
 
@@ -213,8 +189,7 @@ def room_for_activations(n_jobs: int) -> Iterator[None]:
         return
     folder = cache_folder()
     folder = next(place for place in (folder, *folder.parents) if place.exists())
-    n_processes = n_jobs if n_jobs > 0 else os.cpu_count() or 1
-    free = shutil.disk_usage(folder).free / 2**30 / n_processes
+    free = shutil.disk_usage(folder).free / 2**30 / n_processes(n_jobs)
     os.environ["HYBRIDUS_ACTIVATION_GIB"] = str(max(4, min(_MOST_GIB, int(free / 2))))
     try:
         yield

@@ -1,4 +1,4 @@
-"""Tables: what `hybridus compare` tells its reader, before the work and after it, in 80 columns."""
+"""Tables: what `hybridus compare` tells its reader after the work, in 80 columns."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any
 from rich.markup import escape
 
 from hybridus.cli.console import SCREEN, tell
-from hybridus.presets import INNER_FOLDS, Preset
 
 if TYPE_CHECKING:
     import pandas as pd
     from rich.table import Table
 
-    from hybridus.cli.compare import Settings
     from hybridus.cli.data import Data
+    from hybridus.cli.settings import Settings
+    from hybridus.cli.task_run import Done
     from hybridus.protocol.comparison import Comparison
 
 MASK_SIZE = 128  # pixels; masks are judged at this size, since images differ in theirs
@@ -57,65 +57,6 @@ METRICS: dict[str, tuple[Metric, ...]] = {
 }
 
 
-def tell_models(settings: Settings) -> None:
-    """Say what is compared, before anything is read."""
-    presets = settings.presets
-    headings = iter(["models  "])
-    for preset in presets:
-        tell(f"{next(headings, ' ' * 8)} {preset.name}: {escape(preset.note)}")
-    notes = []
-    if any(preset.search for preset in presets):
-        notes.append(f"heads are searched on {INNER_FOLDS} inner folds")
-    if any(trains(preset) for preset in presets):
-        notes.append("networks hold out a part of what they are trained on, to stop in time")
-    for note in notes:
-        tell(f"{' ' * 8} {note}")
-    slow = [preset.name for preset in presets if preset.speed == "tens of minutes"]
-    if slow:
-        tell(f"slow     {', '.join(slow)}: tens of minutes a fold on two cores")
-    tell(
-        f"folds    {settings.folds} x {settings.repeats} outer folds, the same for all models"
-        + "; leaky ones too, for comparison" * settings.leaky
-    )
-    if any(preset.encoders for preset in presets):
-        untrained = ": untrained features, so expect low scores" * (settings.weights == "random")
-        tell(f"weights  {escape(settings.weights)}{untrained}")
-    judged = f"; masks are judged at {MASK_SIZE} x {MASK_SIZE}" * (settings.task == "segment")
-    sizes = {preset.input_size(settings.image_size) for preset in presets}
-    tell(f"input    {' or '.join(f'{h} x {w}' for h, w in sorted(sizes))} pixels{judged}")
-    if settings.value_range is not None:
-        low, high = settings.value_range
-        tell(f"values   {low:.10g} is black and {high:.10g} white")
-
-
-def trains(preset: Preset) -> bool:
-    """Whether a network is trained, and stopped in time."""
-    return preset.estimator not in ("make_hybrid_classifier", "PixelSegmenter")
-
-
-def tell_data(dataset: Data) -> None:
-    """Say what images there are."""
-    counts = ", ".join(
-        f"{name} ({label}) {int((dataset.target == label).sum())}"
-        for label, name in enumerate(dataset.target_names)
-    )
-    tell(f"data     {escape(dataset.name)}: {len(dataset.target)} images; {escape(counts)}")
-    for note in dataset.notes:
-        tell(f"         {note}")
-    if dataset.groups is not None:
-        from hybridus.datasets.groups import describe_groups
-
-        tell(f"groups   {describe_groups(dataset.groups)}; each stays on one side of every split")
-
-
-def tell_study(settings: Settings) -> None:
-    """Say where finished folds are kept."""
-    tell(
-        f"study    {escape(str(settings.study))}: finished folds are kept there, and the same "
-        "command goes on where it stopped"
-    )
-
-
 def tell_found(n_found: int, n_folds: int) -> None:
     """Say how many folds were kept from before."""
     if n_found:
@@ -123,6 +64,19 @@ def tell_found(n_found: int, n_folds: int) -> None:
             f"{n_found} of {n_folds} folds were kept from an earlier run, with the seconds that "
             "they took then."
         )
+
+
+def tell_task(
+    compared: Comparison, leaky: pd.DataFrame | None, settings: Settings, dataset: Data
+) -> None:
+    """Print what came of one task."""
+    SCREEN.print()
+    print_table(compared, settings.task, settings.folds * settings.repeats)
+    if settings.positive is not None:
+        found_by = compared.one_against_rest(dataset.target_names.index(settings.positive))
+        print_diagnosis(found_by, compared.table.index, settings.positive)
+    if leaky is not None:
+        print_both(compared.table, leaky, settings)
 
 
 def print_table(compared: Comparison, task: str, n_folds: int) -> None:
@@ -216,19 +170,22 @@ def tell_best(table: pd.DataFrame, model: Any, task: str, n_images: int) -> None
     )
 
 
-def tell_failures(failures: Iterable[pd.DataFrame], settings: Settings) -> bool:
+def tell_failures(done: Iterable[Done]) -> bool:
     """Say which models could not be compared; return whether there is none."""
     import pandas as pd
 
-    first = pd.concat(failures).drop_duplicates("model")
-    for _, row in first.iterrows():
-        said = (row["message"].splitlines() or [""])[0]
-        tell(
-            f"[bold red]{row['model']} is left out[/]: it failed on fold {row['fold'] + 1} of "
-            f"repeat {row['repeat'] + 1} ({row['error']}: {escape(said)}). The traceback is in "
-            f"{escape(str(settings.study))}/*.error.json; the same command tries it again."
-        )
-    return first.empty
+    told = False
+    for one in done:
+        study = one.prepared.settings.study
+        for _, row in pd.concat(one.failures).drop_duplicates("model").iterrows():
+            told = True
+            said = (row["message"].splitlines() or [""])[0]
+            tell(
+                f"[bold red]{row['model']} is left out[/]: it failed on fold {row['fold'] + 1} of "
+                f"repeat {row['repeat'] + 1} ({row['error']}: {escape(said)}). The traceback is in "
+                f"{escape(str(study))}/*.error.json; the same command tries it again."
+            )
+    return not told
 
 
 def _how_fitted(model: Any, n_images: int) -> tuple[str, str]:

@@ -36,8 +36,8 @@ def load_folder(
     Returns
     -------
     sklearn.utils.Bunch
-        What the loader gives. Images with masks that tell no classes get two, "no lesion" (0) and
-        "lesion" (1).
+        What the loader gives, and ``labelled``, whether somebody said which class each image is
+        of. Images with masks that tell no classes get two, "no lesion" (0) and "lesion" (1).
 
     Raises
     ------
@@ -48,13 +48,13 @@ def load_folder(
     if masks is not None:
         return _with_classes(load_segmentation_folder(root, masks))
     if curation is not None:
-        return load_busi(root, curation=curation, exclude=("multiclass",))
+        return _with_classes(load_busi(root, curation=curation, exclude=("multiclass",)))
     if looks_like_busi(root):
-        return load_busi(root)
+        return _with_classes(load_busi(root))
     pair = _images_and_masks(root)
     if pair is not None:
         return _with_classes(load_segmentation_folder(*pair))
-    return load_image_folder(root)
+    return _with_classes(load_image_folder(root))
 
 
 def list_folder(
@@ -117,7 +117,8 @@ def _images_and_masks(root: Path) -> tuple[Path, Path] | None:
 
 
 def _with_classes(bunch: Bunch) -> Bunch:
-    if bunch.target is None:
+    bunch.labelled = bunch.target is not None
+    if not bunch.labelled:
         bunch.target = np.array([mask.any() for mask in bunch.masks], dtype=np.intp)
         bunch.target_names = ["no lesion", "lesion"]
     return bunch

@@ -21,6 +21,7 @@ from hybridus.encoders.registry import EncoderSpec
 from hybridus.estimators.fitting import all_or_nothing
 from hybridus.estimators.on_images import OnImages
 from hybridus.estimators.parameters import with_parameters
+from hybridus.inputs.heard import tell_progress
 from hybridus.inputs.images import Images, content_key, tag_images, validate_images
 from hybridus.inputs.labels import check_any_labels
 from hybridus.inputs.resizing import Resize, map_ahead, resize_image, widen
@@ -217,9 +218,15 @@ class DeepFeatureExtractor(OnImages, TransformerMixin, BaseEstimator):
         if self.verbose:
             indices = _progress(indices, len(images), f"{frozen.spec.name} features")
 
+        encoded = 0
+
         def encode(prepared: Iterable[NDArray]) -> Iterator[NDArray[np.float32]]:
+            nonlocal encoded
             engine = self._open()
-            return engine.run(_batches(prepared, engine.batch_size))
+            for rows in engine.run(_batches(prepared, engine.batch_size)):
+                encoded += len(rows)
+                tell_progress("image", encoded, len(images))
+                yield rows
 
         if (store := self._store()) is not None:
             parts = _stored_rows(store, images, indices, frozen, encode)

@@ -19,6 +19,7 @@ from sklearn.exceptions import FitFailedWarning
 from sklearn.utils.parallel import Parallel, delayed
 
 from hybridus.inputs.groups import group_names
+from hybridus.inputs.heard import heard_by
 from hybridus.protocol.digests import digest_of, digest_of_data, versions
 from hybridus.protocol.folds import Fold, number_folds
 from hybridus.protocol.routing import groups_for_fit
@@ -244,7 +245,8 @@ def _attempt(
             return None
         if (kept := _recall(job, study)) is not None:  # by another, a moment ago
             return kept
-        outcome = _run(job, X, y, scoring)
+        with heard_by(partial(study.note, job.key, job.label)):
+            outcome = _run(job, X, y, scoring)
         if isinstance(outcome, FoldFailure):
             study.keep_error(job.key, outcome.exception, job.label)
         else:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 import traceback
 import warnings
 import zipfile
@@ -27,6 +28,7 @@ from hybridus.inputs.files import replacing
 
 Fields = dict[str, Any]
 
+_NOTED_EVERY = 0.5  # seconds
 _UNREADABLE = (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile)
 
 
@@ -42,7 +44,8 @@ class Study:
     folder : str or path-like
         Made where it is missing. ``KEY.json`` holds what is plain (the scores among it),
         ``KEY.npz`` the arrays, ``KEY.error.json`` why a fold failed, ``claims/KEY.lock`` is locked
-        while a process is at work on the fold. Nothing in it runs code when it is read.
+        while a process is at work on the fold, and ``claims/KEY.json`` says how far it is. Nothing
+        in it runs code when it is read.
 
     Attributes
     ----------
@@ -68,6 +71,8 @@ class Study:
     def __init__(self, folder: str | os.PathLike[str]) -> None:
         self.folder = Path(folder)
         self.n_found = 0
+        self._begun = time.time()
+        self._noted: dict[str, float] = {}  # when each fold under way here was begun
         self._told = False
         self._claims.mkdir(parents=True, exist_ok=True)
         if not os.access(self.folder, os.W_OK | os.X_OK):
@@ -161,15 +166,54 @@ class Study:
         try:
             for left in self.folder.glob(f".*-{key}.*"):  # by one that was killed while it wrote
                 left.unlink(missing_ok=True)
+            self._noted[key] = time.time()
             yield True
         finally:
+            with suppress(OSError):
+                self._progress_file(key).unlink(missing_ok=True)
             lock.release()
+
+    def note(self, key: str, label: Mapping[str, Any], what: str, done: int, of: int) -> None:
+        """Write how far a fold is that this process has claimed, for `under_way` of any process.
+
+        At most twice a second, but for the first and the last of what is counted.
+        """
+        now = time.time()
+        begun = self._noted.setdefault(key, now)
+        file = self._progress_file(key)
+        with suppress(OSError):  # it is for the reader alone
+            if 0 < done < of and file.exists() and now - file.stat().st_mtime < _NOTED_EVERY:
+                return
+            about = {**label, "what": what, "done": done, "of": of, "seconds": now - begun}
+            part = file.with_suffix(f".{os.getpid()}")
+            part.write_text(json.dumps(about), encoding="utf-8")
+            os.replace(part, file)
+
+    def under_way(self) -> list[Fields]:
+        """Tell how far the folds are that processes are at work on.
+
+        Returns
+        -------
+        list of dict
+            ``model``, ``repeat`` and ``fold``; ``what`` is counted ("epoch", "image"), ``done`` of
+            at most ``of``; ``seconds`` since the fold was begun. Those of processes that were
+            killed before this one began are left out.
+        """
+        found = []
+        for file in self._claims.glob("*.json"):
+            with suppress(OSError, ValueError):
+                if file.stat().st_mtime >= self._begun:
+                    found.append(json.loads(file.read_text(encoding="utf-8")))
+        return found
 
     def _file(self, key: str) -> Path:
         return self.folder / f"{key}.json"
 
     def _arrays(self, key: str) -> Path:
         return self.folder / f"{key}.npz"
+
+    def _progress_file(self, key: str) -> Path:
+        return self._claims / f"{key}.json"
 
     def _error_file(self, key: str) -> Path:
         return self.folder / f"{key}.error.json"

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from hybridus._environment import ForkGuard, n_threads
 from hybridus._keras import jit_compile, keras, leaves
 from hybridus.exceptions import DivergedError
+from hybridus.inputs.heard import tell_progress
 
 Schedule = Literal["plateau", "cosine"] | None
 Values = dict[str, NDArray]
@@ -284,6 +285,7 @@ def train(
     n_samples = len(samples.weights)
     n_batches = -(-n_samples // plan.batch_size)
     batches = _endless_batches(n_samples, min(plan.batch_size, n_samples), rng)
+    tell_progress("epoch", 0, plan.max_epochs)
     try:
         for epoch in range(1, plan.max_epochs + 1):
             before_epoch(epoch)
@@ -301,6 +303,7 @@ def train(
                 _check_finite("validation loss", row["val_loss"], epoch, rate)
             row |= {"learning_rate": rate, "seconds": time.perf_counter() - started}
             outcome.history.append(row)
+            tell_progress("epoch", epoch, plan.max_epochs)
             if row[watched] < best:
                 best, outcome.best_epoch = row[watched], epoch
                 if plan.early_stopping:

@@ -6,7 +6,7 @@ This module knows how a seed becomes a data set: which class, breast and scan ea
 from collections.abc import Sequence
 from dataclasses import asdict
 from functools import cache
-from numbers import Integral
+from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
@@ -33,6 +33,7 @@ def make_breast_phantoms(
     n_samples: int = 100,
     *,
     image_size: int = 128,
+    difficulty: float = 1.0,
     class_weights: Sequence[float] | None = None,
     start: int = 0,
     random_state: int | np.random.RandomState | np.random.Generator | None = None,
@@ -61,7 +62,7 @@ def make_breast_phantoms(
       may measure ordinary tissue.
 
     Signs overlap between the classes as they do in patients: a quarter of the carcinomas are
-    wider than tall, a third cast no shadow, a quarter have no rim.
+    wider than tall, a third cast no shadow, a quarter have no rim (less with `difficulty`).
 
     Parameters
     ----------
@@ -70,6 +71,11 @@ def make_breast_phantoms(
     image_size : int, default=128
         Width and height in pixels, 32 or more. The same seed shows the same breasts at any size.
         On one core a scan of 32 to 256 pixels takes about 15 to 30 ms, one of 512 about 70 ms.
+    difficulty : float, default=1.0
+        From 0, cases of a textbook, to 1, those of a clinic. The easier, the larger are the
+        smallest lesions (a quarter of the field at 0, a tenth at 1), the more often carcinomas
+        have all of their signs, the flatter are cysts, the fewer shadows and ribs deceive, and the
+        less the scanner's settings vary (by half at 0).
     class_weights : sequence of 3 floats, default=None
         Shares of normal, malignant and benign scans, which are scaled to sum to 1; None means
         equal ones. Any run of samples keeps to them within a sample or two.
@@ -132,6 +138,7 @@ def make_breast_phantoms(
     """
     check_scalar(n_samples, "n_samples", Integral, min_val=1)
     check_scalar(image_size, "image_size", Integral, min_val=32)
+    check_scalar(difficulty, "difficulty", Real, min_val=0, max_val=1)
     check_scalar(start, "start", Integral, min_val=0)
     seed = _seed(random_state)
     target = _labels(seed, np.arange(start, start + n_samples), class_weights)
@@ -141,7 +148,9 @@ def make_breast_phantoms(
     # Threads of the matrix product cost three times what they save on products this small.
     with _thread_pools().limit(limits=1, user_api="blas"):
         for k, label in enumerate(target):
-            images[k], masks[k], record = _phantom(seed, start + k, int(label), image_size)
+            images[k], masks[k], record = _phantom(
+                seed, start + k, int(label), image_size, float(difficulty)
+            )
             records.append(record)
     index = pd.RangeIndex(start, start + n_samples, name="sample")
     return Bunch(
@@ -193,7 +202,7 @@ def _labels(seed: int, samples: np.ndarray, class_weights: Sequence[float] | Non
 
 
 def _phantom(
-    seed: int, sample: int, label: int, image_size: int
+    seed: int, sample: int, label: int, image_size: int, difficulty: float
 ) -> tuple[np.ndarray, np.ndarray, dict[str, Any]]:
     """Image, mask and parameters of one sample."""
     anatomy, speckle, writing = (
@@ -202,15 +211,15 @@ def _phantom(
     )
     finer = -(-_LEAST_ROWS // image_size)
     grid = Grid(field_mm=anatomy.uniform(32, 52), n=finer * image_size)
-    scanner = draw_scanner(anatomy, grid.field_mm)
+    scanner = draw_scanner(anatomy, grid.field_mm, difficulty)
     draw = {"normal": None, "malignant": draw_malignant, "benign": draw_benign}
     draw_lesion = draw[TARGET_NAMES[label]]
     if draw_lesion is None:
-        lesion, tissue = None, grow_breast(anatomy, grid)
+        lesion, tissue = None, grow_breast(anatomy, grid, difficulty=difficulty)
         mask = np.zeros((grid.n, grid.n), dtype=bool)
     else:
-        lesion = draw_lesion(anatomy, grid.field_mm)
-        tissue = grow_breast(anatomy, grid, lesion.push_mm(grid))
+        lesion = draw_lesion(anatomy, grid.field_mm, difficulty)
+        tissue = grow_breast(anatomy, grid, lesion.push_mm(grid), difficulty)
         mask = place_lesion(tissue, lesion, anatomy, grid)
     grey = _smaller(scan(tissue, scanner, grid, speckle), finer)
     image = np.round(255 * grey).astype(np.uint8)
@@ -220,7 +229,7 @@ def _phantom(
     if measured is None:
         # Somebody measured what turned out to be ordinary tissue.
         pretend = draw_benign if writing.random() < 0.5 else draw_malignant
-        measured = pretend(writing, grid.field_mm)
+        measured = pretend(writing, grid.field_mm, difficulty)
     write_marks(image, marks, measured, grid.field_mm)
     return image, _smaller(mask, finer) >= 0.5, _record(label, lesion, grid, scanner, marks)
 

@@ -7,6 +7,7 @@ import numpy as np
 from hybridus.datasets.phantoms.physics import Grid, Tissue, smooth_noise
 
 _STEPS = 720
+_WELL_SEEN = 0.25  # of the field: least mean axis of the easiest lesions
 _ANGLES = np.linspace(-np.pi, np.pi, _STEPS, endpoint=False)
 
 
@@ -73,17 +74,22 @@ class Lesion:
         return 0.5 * self.push * self.height_mm * v * np.exp(-0.5 * (u**2 + v**2))
 
 
-def draw_benign(rng: np.random.Generator, field_mm: float) -> Lesion:
-    """Draw a cyst, fibroadenoma or lipoma: oval, circumscribed, parallel to the skin."""
+def draw_benign(rng: np.random.Generator, field_mm: float, difficulty: float = 1.0) -> Lesion:
+    """Draw a cyst, fibroadenoma or lipoma: oval, circumscribed, parallel to the skin.
+
+    Easy ones are large enough to be seen well, and never round.
+    """
     kind = str(rng.choice(["cyst", "fibroadenoma", "lipoma"], p=[0.35, 0.55, 0.1]))
-    aspect = rng.uniform(0.55, 0.98) if kind == "cyst" else rng.uniform(0.42, 0.85)
+    roundest = 0.7 + difficulty * (0.98 - 0.7)
+    ends = (0.55, roundest) if kind == "cyst" else (0.42, min(0.85, roundest))
+    aspect = rng.uniform(*ends)
     lobulated = kind == "fibroadenoma" and rng.random() < 0.35
     echoes = {"cyst": (-45, -28), "fibroadenoma": (-16, -8), "lipoma": (-3, 3)}[kind]
     loss = {"cyst": (-0.7, -0.4), "fibroadenoma": (-0.4, 0.1), "lipoma": (-0.1, 0.1)}[kind]
     return Lesion(
         kind=kind,
         margin="lobulated" if lobulated else "circumscribed",
-        **_place(rng, field_mm, _log_uniform(rng, 0.1, 0.45) * field_mm, aspect),
+        **_place(rng, field_mm, _size(rng, (0.1, 0.45), difficulty) * field_mm, aspect),
         tilt_rad=rng.uniform(-0.2, 0.2),
         backscatter_db=rng.uniform(*echoes),
         texture_db=0.0 if kind == "cyst" else rng.uniform(0.5, 1.5),
@@ -97,20 +103,24 @@ def draw_benign(rng: np.random.Generator, field_mm: float) -> Lesion:
     )
 
 
-def draw_malignant(rng: np.random.Generator, field_mm: float) -> Lesion:
-    """Draw a carcinoma: irregular, often taller than wide, with rim and shadow."""
+def draw_malignant(rng: np.random.Generator, field_mm: float, difficulty: float = 1.0) -> Lesion:
+    """Draw a carcinoma: irregular, often taller than wide, with rim and shadow.
+
+    Easy ones are large enough to be seen well, and lack none of these signs.
+    """
     margin = str(rng.choice(["spiculated", "angular", "microlobulated"], p=[0.45, 0.25, 0.3]))
-    aspect = rng.uniform(1.02, 1.55) if rng.random() < 0.75 else rng.uniform(0.7, 1.02)
-    shadow = rng.random() < 0.7
+    tall, shadow, rim = (1 - difficulty * without for without in (0.25, 0.3, 0.25))
+    aspect = rng.uniform(1.02, 1.55) if rng.random() < tall else rng.uniform(0.7, 1.02)
+    shadows = rng.random() < shadow
     return Lesion(
         kind="carcinoma",
         margin=margin,
-        **_place(rng, field_mm, _log_uniform(rng, 0.16, 0.48) * field_mm, aspect),
+        **_place(rng, field_mm, _size(rng, (0.16, 0.48), difficulty) * field_mm, aspect),
         tilt_rad=rng.uniform(-0.35, 0.35),
         backscatter_db=rng.uniform(-24, -12),
         texture_db=rng.uniform(1.5, 4.5),
-        attenuation=rng.uniform(0.25, 0.8) if shadow else rng.uniform(-0.25, 0.25),
-        rim_mm=rng.uniform(1, 3) if rng.random() < 0.75 else 0.0,
+        attenuation=rng.uniform(0.25, 0.8) if shadows else rng.uniform(-0.25, 0.25),
+        rim_mm=rng.uniform(1, 3) if rng.random() < rim else 0.0,
         capsule=0.0,
         blur_mm=rng.uniform(0.2, 0.8),
         calcifications=int(rng.integers(2, 9)) if rng.random() < 0.4 else 0,
@@ -119,8 +129,11 @@ def draw_malignant(rng: np.random.Generator, field_mm: float) -> Lesion:
     )
 
 
-def _log_uniform(rng: np.random.Generator, low: float, high: float) -> float:
-    return float(np.exp(rng.uniform(np.log(low), np.log(high))))
+def _size(rng: np.random.Generator, ends: tuple[float, float], difficulty: float) -> float:
+    """Mean axis as a share of the field, as often doubled as halved; easy ones are not small."""
+    low, high = np.log(ends)
+    low += (1 - difficulty) * (np.log(_WELL_SEEN) - low)
+    return float(np.exp(rng.uniform(low, high)))
 
 
 def _place(

@@ -98,19 +98,28 @@ class Scanner:
     noise_db: float
 
 
-def draw_scanner(rng: np.random.Generator, field_mm: float) -> Scanner:
-    """Draw probe and settings as they vary between scans of one clinic."""
-    dynamic_range = rng.uniform(55, 85)
+def draw_scanner(rng: np.random.Generator, field_mm: float, difficulty: float = 1.0) -> Scanner:
+    """Draw probe and settings as they vary between scans of one clinic.
+
+    The easier, the nearer to the middle of their range; half of the variation is left at least.
+    """
+    share = 0.5 + 0.5 * difficulty
+
+    def near(low: float, high: float) -> float:
+        middle = (low + high) / 2
+        return float(rng.uniform(middle + share * (low - middle), middle + share * (high - middle)))
+
+    dynamic_range = near(55, 85)
     return Scanner(
-        frequency_mhz=rng.uniform(6, 14),
-        f_number=rng.uniform(1.5, 3),
-        focus_mm=field_mm * rng.uniform(0.2, 0.6),
+        frequency_mhz=near(6, 14),
+        f_number=near(1.5, 3),
+        focus_mm=field_mm * near(0.2, 0.6),
         looks=int(rng.integers(2, 5)),
-        smoothing_mm=rng.uniform(0.05, 0.18),
-        gain_db=-dynamic_range * rng.uniform(0.32, 0.58),
+        smoothing_mm=near(0.05, 0.18),
+        gain_db=-dynamic_range * near(0.32, 0.58),
         dynamic_range_db=dynamic_range,
-        slope_db_per_mm=rng.uniform(0.3, 1.1),
-        noise_db=rng.uniform(-75, -55),
+        slope_db_per_mm=near(0.3, 1.1),
+        noise_db=near(-75, -55),
     )
 
 

@@ -8,7 +8,12 @@ import numpy as np
 from hybridus.datasets.phantoms.physics import Grid, Tissue, smooth_curve, smooth_noise
 
 
-def grow_breast(rng: np.random.Generator, grid: Grid, push_mm: np.ndarray | float = 0.0) -> Tissue:
+def grow_breast(
+    rng: np.random.Generator,
+    grid: Grid,
+    push_mm: np.ndarray | float = 0.0,
+    difficulty: float = 1.0,
+) -> Tissue:
     """Draw skin, fat, gland, retromammary fat, muscle and chest wall with what runs through them.
 
     Parameters
@@ -19,6 +24,8 @@ def grow_breast(rng: np.random.Generator, grid: Grid, push_mm: np.ndarray | floa
         Field of view; row 0 is the surface of the skin.
     push_mm : ndarray of shape (n, n) or float, default=0.0
         How far a lesion has moved the tissue down.
+    difficulty : float, default=1.0
+        How often shadows and ribs deceive; 0 for never.
 
     Returns
     -------
@@ -68,9 +75,9 @@ def grow_breast(rng: np.random.Generator, grid: Grid, push_mm: np.ndarray | floa
     tissue = Tissue(
         backscatter_db=_move_down(backscatter, bend, grid),
         interface=_move_down(interface, bend, grid),
-        attenuation=_uneven_loss(rng, grid) * (fat + gland),
+        attenuation=_uneven_loss(rng, grid, difficulty) * (fat + gland),
     )
-    if rng.random() < 0.2:
+    if rng.random() < 0.2 * difficulty:
         _add_rib(rng, tissue, grid)
     return tissue
 
@@ -137,10 +144,10 @@ def _ligaments(rng: np.random.Generator, fat: np.ndarray, grid: Grid) -> np.ndar
     return lines * fat
 
 
-def _uneven_loss(rng: np.random.Generator, grid: Grid) -> np.ndarray:
+def _uneven_loss(rng: np.random.Generator, grid: Grid, difficulty: float) -> np.ndarray:
     """Attenuation that differs between columns; at times one deep shadow (nipple, poor contact)."""
     loss = smooth_curve(rng, grid, rng.uniform(2.5, 7)) * rng.uniform(0, 0.2)
-    if rng.random() < 0.25:
+    if rng.random() < 0.25 * difficulty:
         center, width = rng.uniform(0, grid.field_mm), rng.uniform(1.5, 6)
         loss += rng.uniform(0.2, 0.8) * np.exp(-(((grid.x_mm[0] - center) / width) ** 2))
     return loss
