@@ -147,7 +147,7 @@ def resizers():
 
 
 @given(st.integers(1, 200), st.integers(1, 200), st.integers(0, 99))
-@settings(max_examples=40)
+@settings(max_examples=25)
 def test_pixels_are_resized_to_the_bit_as_pillow_resizes_them(resizers, height, width, seed):
     rng = np.random.default_rng(seed)
     pixels = rng.integers(0, 256, (2, height, width, 3), dtype=np.uint8)

@@ -48,8 +48,8 @@ def export(
         or a search over any of them, of which the best is taken.
     path : str or path-like
         ``NAME.xml`` for OpenVINO, which writes ``NAME.bin`` beside it; ``NAME.onnx`` for ONNX,
-        which needs the package onnx (``pip install 'hybridus[export]'``) and is read by ONNX Runtime
-        1.14 and later.
+        which needs the package onnx (``pip install 'hybridus[export]'``); ONNX Runtime 1.14 and
+        later read it.
     format : {"openvino", "onnx"}, default=None
         None tells it from the suffix of `path`.
     input_size : {"any", "network"}, default=None
