@@ -8,6 +8,7 @@ import collections
 import contextlib
 import importlib.metadata
 import json
+import logging
 import os
 import random
 import sys
@@ -64,6 +65,10 @@ with contextlib.ExitStack() as _stack:
     if keras.backend.backend() == "tensorflow":
         import tensorflow as tf
 
+        # A process that runs several networks traces each of them, as it must.
+        logging.getLogger("tensorflow").addFilter(
+            lambda record: "triggered tf.function retracing" not in record.getMessage()
+        )
         for _gpu in tf.config.list_physical_devices("GPU"):
             with contextlib.suppress(RuntimeError):  # TensorFlow is running already
                 tf.config.experimental.set_memory_growth(_gpu, True)

@@ -76,7 +76,7 @@ class TestRegistry:
             register_encoder(**{"builder": "keras.applications.VGG19", **arguments})
 
     def test_an_unknown_name_lists_the_known_ones(self):
-        with pytest.raises(ValueError, match="unknown encoder 'vgg17'; known are .*vgg16"):
+        with pytest.raises(ValueError, match="'vgg17' .did you mean vgg16.*known are .*vgg16"):
             get_encoder("vgg17")
 
     @pytest.mark.parametrize(

@@ -125,7 +125,7 @@ def test_names_are_listed_by_pattern_and_task():
     assert list_presets("*reported*") == ["unet-reported"]
     assert list_presets("mobilenet_v2-*", task="segment") == ["mobilenet_v2-unet"]
     assert list_presets() == list(PRESETS)
-    with pytest.raises(ValueError, match="no preset 'u-net'; known are mobilenet_v2-svm, "):
+    with pytest.raises(ValueError, match="no preset 'u-net' .did you mean unet.*; known are"):
         get_preset("u-net")
 
 

@@ -82,9 +82,11 @@ def tell_data(dataset: Data) -> None:
 
 def tell_chosen(dataset: Data, chosen: Data) -> None:
     """Say which of the images are segmented, where that needs saying."""
+    headings = iter(["masks   "])
+    if len(chosen.target) < len(dataset.target):
+        tell(f"{next(headings)} {_counts(chosen)}")
     for note in chosen.notes[len(dataset.notes) :]:
-        left = f"{_counts(chosen)}. " * (len(chosen.target) < len(dataset.target))
-        tell(f"masks    {left}{note}")
+        tell(f"{next(headings, ' ' * 8)} {note}")
 
 
 def _counts(dataset: Data) -> str:

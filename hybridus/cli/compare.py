@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from hybridus.cli import announce, audited, data as reading, results, tables, task_run
-from hybridus.cli.console import did_you_mean, tell, user_errors
+from hybridus.cli.console import tell, user_errors
 from hybridus.cli.options import (
     DEFAULT_OUT,
     MasksFolder,
@@ -30,6 +30,7 @@ from hybridus.cli.settings import (
     refuse_idle_options,
     refuse_what_describes_scans,
 )
+from hybridus.inputs.names import did_you_mean
 
 if TYPE_CHECKING:
     from hybridus.cli.data import Data
@@ -254,6 +255,7 @@ def compare(
     unsure = not (models or task or offline or masks)  # whether there are classes and masks
     announce.tell_models(all_settings, unsure=unsure)
     with user_errors():
+        task_run.locate_weights_of(all_settings)
         if data is None:
             scans = reading.read_phantoms(seed)
         else:
@@ -267,7 +269,7 @@ def compare(
                 f"{', '.join(scans.target_names)}"
             )
     with results.calm(), results.room_for_activations(n_jobs):
-        done = _run(_prepare(scans, all_settings, lesions_only), n_jobs)
+        done = _run(_prepare(scans, all_settings, lesions_only, offline=offline), n_jobs)
     all_compared = tables.tell_failures(done)
     tell(f"Finished in {time.perf_counter() - started:.0f} s. Not a medical device.")
     if not all_compared:
@@ -280,7 +282,7 @@ def _can_be_done(scans: Data, settings: Settings) -> bool:
 
 
 def _prepare(
-    scans: Data, all_settings: list[Settings], lesions_only: bool | None
+    scans: Data, all_settings: list[Settings], lesions_only: bool | None, *, offline: bool
 ) -> list[Prepared]:
     """Look at the data once, and find out of each task whether it can be done."""
     from hybridus.protocol.study import Study
@@ -297,7 +299,8 @@ def _prepare(
         for settings in all_settings:
             of_task, its_digest = scans, digest
             if settings.segments:
-                of_task = reading.choose_scans(scans, lesions_only)
+                of_task = reading.fewer_phantoms(scans) if offline else scans
+                of_task = reading.choose_scans(of_task, lesions_only)
                 announce.tell_chosen(scans, of_task)
             if len(of_task.images) < len(scans.images):
                 its_digest = audited.digest_of(of_task, settings.value_range)

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 import sys
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -35,20 +34,6 @@ class Commands(TyperGroup):
         except KeyboardInterrupt:
             NOTES.print("[bold red]stopped[/] by Ctrl-C; what was finished is kept")
             raise typer.Exit(INTERRUPTED) from None
-
-
-def did_you_mean(given: str, known: Iterable[str]) -> str:
-    """Guess what was meant by a name that is not there; empty where none is like it.
-
-    Examples
-    --------
-    >>> from hybridus.cli.console import did_you_mean
-    >>> did_you_mean("maligant", ["normal", "malignant", "benign"])
-    ' (did you mean malignant?)'
-    """
-    by_case = {name.casefold(): name for name in known}
-    near = difflib.get_close_matches(given.casefold(), by_case, n=2, cutoff=0.6)
-    return f" (did you mean {' or '.join(by_case[name] for name in near)}?)" if near else ""
 
 
 def tell(text: str) -> None:

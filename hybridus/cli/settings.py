@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
-from hybridus.cli.console import did_you_mean
+from hybridus.inputs.names import did_you_mean
 from hybridus.presets import PRESETS, Preset
 
 PHANTOM_INPUT = 128  # pixels, to classify; the encoder's own 224 would take three times as long

@@ -5,7 +5,7 @@ All that can fail at once is asked by `prepare`, of every task, before anything 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -63,6 +63,24 @@ class Done:
     drawn: dict[str, tuple[Any, Any]]
     best: Any
     failures: list[pd.DataFrame] = field(default_factory=list)
+
+
+def locate_weights_of(all_settings: Sequence[Settings]) -> None:
+    """Find, or download, the weights of all encoders, before images are read and looked at.
+
+    Raises
+    ------
+    ValueError, OSError
+        Where they cannot be had.
+    """
+    names = {name for one in all_settings for preset in one.presets for name in preset.encoders}
+    if not names:
+        return
+    from hybridus.encoders.registry import get_encoder
+    from hybridus.encoders.weights import locate_weights
+
+    for name in sorted(names):
+        locate_weights(get_encoder(name), all_settings[0].weights)
 
 
 def prepare(scans: Data, digest: str, settings: Settings) -> Prepared:

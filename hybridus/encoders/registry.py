@@ -9,6 +9,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from hybridus.encoders.downloads import KERAS_SERVER, impatient
+from hybridus.inputs.names import did_you_mean
 from hybridus.inputs.sizes import resolve_size
 
 
@@ -116,10 +118,17 @@ class EncoderSpec:
         return network
 
     def download(self) -> Any:
-        """Let Keras fetch the ImageNet weights into its cache; return the network with them."""
-        return self.function()(
-            **{**self.options, "weights": "imagenet"}, input_shape=(*self.image_size, 3)
-        )
+        """Let Keras fetch the ImageNet weights into its cache; return the network with them.
+
+        Raises
+        ------
+        OSError
+            Where Keras's server does not answer in a few seconds.
+        """
+        with impatient(KERAS_SERVER if self._is_application else None):
+            return self.function()(
+                **{**self.options, "weights": "imagenet"}, input_shape=(*self.image_size, 3)
+            )
 
     @property
     def downloadable(self) -> bool:
@@ -275,8 +284,10 @@ def get_encoder(encoder: str | EncoderSpec) -> EncoderSpec:
     if isinstance(encoder, EncoderSpec):
         return encoder
     if not isinstance(encoder, str) or encoder not in _REGISTRY:
+        known = list_encoders()
         raise ValueError(
-            f"unknown encoder {encoder!r}; known are {', '.join(list_encoders())}. "
+            f"unknown encoder {encoder!r}{did_you_mean(str(encoder), known)}; known are "
+            f"{', '.join(known)}. "
             "register_encoder adds one, in this process alone: for workers pass the EncoderSpec "
             "that it returns"
         )

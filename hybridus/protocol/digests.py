@@ -255,7 +255,13 @@ class _Digester(NumpyHasher):
         if _searches_encoders(estimator):  # that of the parameter itself may never be used
             told = _Digester(self._known, fetch=False).hash(told)
         handed_on = {name: getattr(estimator, name, None) for name in _HANDED_ON}
-        return "estimator", kind, told, handed_on, _weights_of(parameters) if self._fetch else None
+        return (
+            "estimator",
+            kind,
+            told,
+            handed_on,
+            _weights_of(estimator, parameters) if self._fetch else None,
+        )
 
     def _class(self, kind: type) -> Any:
         if not _is_own(kind.__module__):
@@ -313,9 +319,11 @@ class _Digester(NumpyHasher):
             return "of kind", type(value)
 
 
-def _weights_of(parameters: dict[str, Any]) -> str | None:
+def _weights_of(estimator: Any, parameters: dict[str, Any]) -> str | None:
     """Digest of the weights that an estimator asks for; they are fetched where they must be."""
     if not {"encoder", "weights"} <= parameters.keys():
+        return None
+    if not getattr(estimator, "_looks_through_encoder", True):
         return None
     try:
         spec = get_encoder(parameters["encoder"])

@@ -254,6 +254,10 @@ class PixelSegmenter(OnImages, SegmenterMixin, BaseEstimator):
 
             divide(draft.frozen_.spec, draft.frozen_.image_size, draft.frozen_.taps, "none")
 
+    @property
+    def _looks_through_encoder(self) -> bool:
+        return self.features != "basic"
+
     def _resolve(self) -> None:
         """Resolve sizes and what of an encoder is needed, before pixels are drawn."""
         if not is_classifier(self._estimator):
