@@ -143,7 +143,7 @@ print(usage.output)
     )
     first, begun, usage = done.stdout.split("\n", 2)
     assert first == f"hybridus {hybridus.__version__} [] 130"
-    assert begun == "segment  unet-small: U-Net, 3 halvings, 8 filters, 64 pixels, 12 epochs"
+    assert begun == f"segment  unet-small: {presets.PRESETS['unet-small'].note}"
     plain = " ".join(usage.replace("│", " ").split())
     for option in ("task", "models", "folds", "repeats", "curation", "groups", "protocol"):
         assert f"--{option}" in plain
