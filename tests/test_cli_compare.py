@@ -694,7 +694,7 @@ def test_a_model_that_fails_is_left_out_and_told_of(light, scans, monkeypatch, t
 # The leak.
 
 
-def nearest_neighbour(encoder, image_size, random_state, **_):
+def nearest_neighbour(image_size, random_state, **_):
     return make_pipeline(FunctionTransformer(thumbnails), KNeighborsClassifier(1))
 
 
@@ -702,7 +702,7 @@ def nearest_neighbour(encoder, image_size, random_state, **_):
 def lots(tmp_path, light, monkeypatch):
     """36 scans, each twice, whose class was drawn by lot; the nearest neighbour is asked."""
     monkeypatch.setattr(hybridus, "nearest_neighbour", nearest_neighbour, raising=False)
-    maker = ("classify", "nearest_neighbour", {"encoder": "vgg16", "image_size": 32}, "", "")
+    maker = ("classify", "nearest_neighbour", {"image_size": 32}, "", "")
     light["searched"] = Preset(
         "searched", *maker, {"kneighborsclassifier__weights": ["uniform", "distance"]}
     )

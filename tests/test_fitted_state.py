@@ -173,7 +173,7 @@ def test_a_diverging_refit_on_other_classes_does_not_rename_the_old_answers():
     net.fit(images, np.array(["a", "b"])[y])
     before = net.predict(images)
     with pytest.raises(DivergedError):
-        net.set_params(learning_rate=1e30).fit(images, np.array(["c", "d"])[y])
+        net.set_params(learning_rate=1e39).fit(images, np.array(["c", "d"])[y])
     assert net.classes_.tolist() == ["a", "b"]
     np.testing.assert_array_equal(net.predict(images), before)
 
@@ -182,7 +182,7 @@ def test_a_failed_first_partial_fit_may_be_tried_again():
     images, y = textures(12)
     net = FineTunedClassifier(TINY, weights="random", hidden_layer_sizes=(), batch_size=4, **ONCE)
     with pytest.raises(DivergedError):
-        net.set_params(learning_rate=1e30).partial_fit(images, y, classes=[0, 1, 2])
+        net.set_params(learning_rate=1e39).partial_fit(images, y, classes=[0, 1, 2])
     assert not hasattr(net, "classes_")
     net.set_params(learning_rate=1e-3).partial_fit(images, y, classes=[0, 1])
     assert net.classes_.tolist() == [0, 1]

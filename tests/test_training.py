@@ -317,8 +317,8 @@ class TestTrouble:
     def test_relu_does_not_hide_weights_that_are_no_numbers(self, samples, held_out, optimizer):
         plain = build(dropout=0.0, optimizer=optimizer)
         for part in (held_out, None):
-            with pytest.raises(DivergedError, match=r"became (nan|inf) in epoch 1 at .*=1e\+30"):
-                fit(plain, samples, part, learning_rate=1e30)
+            with pytest.raises(DivergedError, match=r"became (nan|inf) in epoch 1 at .*=inf"):
+                fit(plain, samples, part, learning_rate=1e39)
 
     def test_an_interrupt_leaves_the_best_weights_so_far(
         self, network, samples, held_out, scripted, monkeypatch
@@ -376,7 +376,7 @@ class TestReset:
         values = {path: value + 0.1 for path, value in network._initial.items()}
         fit(network, samples, values=values, seed=6, lr_schedule="cosine")
         with pytest.raises(DivergedError):
-            fit(network, samples, learning_rate=1e30)
+            fit(network, samples, learning_rate=1e39)
         start = {path: np.full_like(v, 0.05) for path, v in network._initial.items()}
         used = fit(network, samples, held_out, values=start, seed=1)
         new = fit(build(), samples, held_out, values=start, seed=1)
