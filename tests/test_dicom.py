@@ -7,8 +7,12 @@ import zlib
 import numpy as np
 import pytest
 from PIL import Image
+from typer.testing import CliRunner
 
 from hybridus import dicom_path, load_image_folder, load_segmentation_folder
+from hybridus.cli import app
+from hybridus.cli.data import read_folder
+from hybridus.datasets.recognition import list_folder
 from hybridus.inputs.dicom_paths import is_dicom, split_reading
 from hybridus.inputs.images import as_images, image_size, read_image
 
@@ -340,6 +344,30 @@ class TestFolders:
         data = load_segmentation_folder(tmp_path / "scans", tmp_path / "masks", crop="ultrasound")
         np.testing.assert_array_equal(data.masks[0], mask[0:3, 2:6] > 0)
         assert as_images(data.images)[0].shape == (3, 4)
+
+    def test_the_command_asks_for_a_frame_and_a_region_of_all_files(self, write, tmp_path):
+        stack = np.random.default_rng(0).integers(0, 255, (12, 40, 40), "uint8")
+        boxes = [region(4, 4, 35, 35)]
+        for k, name in enumerate("ab"):
+            for copy in range(3):
+                loop = stack[3 * copy : 3 * copy + 3].reshape(120, 40) // (1 + k)
+                fields = {"Rows": 40, "NumberOfFrames": 3, "SequenceOfUltrasoundRegions": boxes}
+                write(loop, f"{name}/{copy}.dcm", **fields)
+        scans = read_folder(tmp_path, None, None, None, frame="2", crop="ultrasound")
+        np.testing.assert_array_equal(read_image(scans.images[0]), stack[1, 4:36, 4:36])
+        given = ["audit", str(tmp_path), "--no-labels", "--out", str(tmp_path / ".out"), "--frame"]
+        told = CliRunner().invoke(app, [*given, "middle"])
+        assert told.exit_code == 0, told.output
+        assert "unreadable" not in told.output
+        wrong = CliRunner().invoke(app, [*given, "last"])
+        assert wrong.exit_code == 2
+        assert "frame='last': expected a number from 1, 'first' or 'middle'" in wrong.stderr
+
+    def test_an_audit_looks_at_whole_images_where_there_are_masks(self, tmp_path):
+        for name in ("1.png", "1_mask.png"):
+            Image.new("L", (4, 4)).save(tmp_path / name)
+        with pytest.raises(ValueError, match="masks in .* belong to whole images"):
+            list_folder(tmp_path, crop="ultrasound")
 
     def test_a_mixed_folder_says_what_is_taken_whole(self, write, tmp_path):
         write(np.ones((4, 4), "uint8"), "a/1.dcm", SequenceOfUltrasoundRegions=[region(0, 0, 1, 1)])

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.markup import escape
@@ -15,9 +15,12 @@ from rich.markup import escape
 from hybridus.cli.console import NOTES, SCREEN, tell, user_errors
 from hybridus.cli.options import (
     DEFAULT_OUT,
+    CropOfDicom,
+    FrameOfDicom,
     MasksFolder,
     OutFolder,
     ValueRangeText,
+    read_frame,
     read_range,
 )
 
@@ -63,6 +66,8 @@ def audit(
         ),
     ] = None,
     value_range: ValueRangeText = None,
+    frame: FrameOfDicom = None,
+    crop: CropOfDicom = None,
     out: OutFolder = DEFAULT_OUT,
 ) -> None:
     """Look for what makes figures wrong: duplicates, contradictions, broken files, shortcuts.
@@ -84,7 +89,8 @@ def audit(
         from hybridus.protocol.audit import audit as look
 
         declared = None if value_range is None else read_range(value_range)
-        listed = list_folder(data, masks=masks)
+        of_dicom: Any = {"frame": read_frame(frame), "crop": crop}
+        listed = list_folder(data, masks=masks, **of_dicom)
         known = None if groups is None else read_groups(groups, listed.filenames)
         make_folder(out)
         tell(f"data     {escape(str(data))}: {len(listed.filenames)} images")

@@ -16,6 +16,8 @@ from hybridus.cli import announce, audited, data as reading, results, tables, ta
 from hybridus.cli.console import tell, user_errors
 from hybridus.cli.options import (
     DEFAULT_OUT,
+    CropOfDicom,
+    FrameOfDicom,
     MasksFolder,
     OutFolder,
     ValueRangeText,
@@ -132,6 +134,8 @@ def compare(
         ),
     ] = None,
     value_range: ValueRangeText = None,
+    frame: FrameOfDicom = None,
+    crop: CropOfDicom = None,
     folds: Annotated[
         int | None,
         typer.Option(
@@ -223,7 +227,12 @@ def compare(
             )
         if offline:
             refuse_what_describes_scans(
-                curation=curation, groups=groups, value_range=value_range, masks=masks
+                curation=curation,
+                groups=groups,
+                value_range=value_range,
+                masks=masks,
+                frame=frame,
+                crop=crop,
             )
         elif data is not None and not data.exists():
             raise ValueError(f"{data}: no such folder")
@@ -259,7 +268,7 @@ def compare(
         if data is None:
             scans = reading.read_phantoms(seed)
         else:
-            scans = reading.read_folder(data, curation, groups, masks)
+            scans = reading.read_folder(data, curation, groups, masks, frame, crop)
         if unsure:
             all_settings = [one for one in all_settings if _can_be_done(scans, one)]
         if positive is not None and positive not in scans.target_names:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from hybridus.cli.console import warn
 
@@ -78,12 +78,16 @@ def read_folder(
     curation: Path | None,
     groups: str | None,
     masks: Path | None,
+    frame: str | None = None,
+    crop: str | None = None,
 ) -> Data:
     """Read a folder in a layout that is known, and the groups that somebody tells of."""
+    from hybridus.cli.options import read_frame
     from hybridus.datasets import read_groups
     from hybridus.datasets.recognition import load_folder
 
-    bunch = load_folder(folder, curation=curation, masks=masks)
+    of_dicom: Any = {"frame": read_frame(frame), "crop": crop}
+    bunch = load_folder(folder, curation=curation, masks=masks, **of_dicom)
     excluded = bunch.get("excluded", [])
     data = Data(
         images=bunch.images,

@@ -27,6 +27,25 @@ ValueRangeText = Annotated[
         rich_help_panel="Data",
     ),
 ]
+FrameOfDicom = Annotated[
+    str | None,
+    typer.Option(
+        metavar="WHICH",
+        help="Frame of DICOM files that hold several: `first`, `middle` or its number, from 1.",
+        show_default=False,
+        rich_help_panel="Data",
+    ),
+]
+CropOfDicom = Annotated[
+    str | None,
+    typer.Option(
+        metavar="WHAT",
+        help="`ultrasound` keeps the region of DICOM files that holds tissue, without the text "
+        "around it.",
+        show_default=False,
+        rich_help_panel="Data",
+    ),
+]
 OutFolder = Annotated[
     Path,
     typer.Option(
@@ -35,6 +54,11 @@ OutFolder = Annotated[
         rich_help_panel="Running, and what is left behind",
     ),
 ]
+
+
+def read_frame(text: str | None) -> int | str | None:
+    """Read which frame is meant; what it may be is for `hybridus.dicom_path` to say."""
+    return int(text) if text is not None and text.isdecimal() else text
 
 
 def read_range(text: str) -> tuple[float, float] | None:

@@ -9,9 +9,10 @@ from sklearn.utils import Bunch
 from hybridus.datasets.busi import list_busi, load_busi, looks_like_busi
 from hybridus.datasets.folder import load_image_folder
 from hybridus.datasets.layout import MASK_STEM, images_and_masks
-from hybridus.datasets.listing import existing_folder, is_image, subfolders, walk
+from hybridus.datasets.listing import existing_folder, is_image, object_array, subfolders, walk
 from hybridus.datasets.mask_files import open_mask_files
 from hybridus.datasets.segmentation import list_segmentation_folder, load_segmentation_folder
+from hybridus.inputs.dicom_paths import Crop, Frame, dicom_paths
 
 
 def load_folder(
@@ -19,6 +20,8 @@ def load_folder(
     *,
     curation: str | os.PathLike[str] | None = None,
     masks: str | os.PathLike[str] | None = None,
+    frame: Frame | None = None,
+    crop: Crop | None = None,
 ) -> Bunch:
     """Load a folder by the loader that its layout is for, as the command line does.
 
@@ -32,6 +35,10 @@ def load_folder(
         out, since no answer to them would be right.
     masks : str or Path, default=None
         Folder of the masks of images that are not BUSI's, where its name does not tell.
+    frame : int, "first" or "middle", default=None
+        Frame of DICOM files, counted from 1; see `hybridus.dicom_path`.
+    crop : "ultrasound", default=None
+        Region of DICOM files to keep; see `hybridus.dicom_path`.
 
     Returns
     -------
@@ -46,19 +53,24 @@ def load_folder(
     """
     root = existing_folder(path, "a folder of images")
     if masks is not None:
-        return _with_classes(load_segmentation_folder(root, masks))
-    if curation is not None:
-        return _with_classes(load_busi(root, curation=curation, exclude=("multiclass",)))
-    if looks_like_busi(root):
-        return _with_classes(load_busi(root))
+        return _with_classes(load_segmentation_folder(root, masks, frame=frame, crop=crop))
+    if curation is not None or looks_like_busi(root):
+        exclude = () if curation is None else ("multiclass",)
+        busi = load_busi(root, curation=curation, exclude=exclude)
+        dicom_paths(busi.images, frame=frame, crop=crop)  # none of them is DICOM, which it says
+        return _with_classes(busi)
     pair = _images_and_masks(root)
     if pair is not None:
-        return _with_classes(load_segmentation_folder(*pair))
-    return _with_classes(load_image_folder(root))
+        return _with_classes(load_segmentation_folder(*pair, frame=frame, crop=crop))
+    return _with_classes(load_image_folder(root, frame=frame, crop=crop))
 
 
 def list_folder(
-    path: str | os.PathLike[str], *, masks: str | os.PathLike[str] | None = None
+    path: str | os.PathLike[str],
+    *,
+    masks: str | os.PathLike[str] | None = None,
+    frame: Frame | None = None,
+    crop: Crop | None = None,
 ) -> Bunch:
     """List what is in a folder as `load_folder` does, but read masks when they are asked for.
 
@@ -66,8 +78,8 @@ def list_folder(
 
     Parameters
     ----------
-    path, masks
-        See `load_folder`.
+    path, masks, frame, crop
+        See `load_folder`. Masks are those of whole images: with them `crop` is an error.
 
     Returns
     -------
@@ -88,7 +100,7 @@ def list_folder(
     elif pair := _images_and_masks(root):
         listed = list_segmentation_folder(*pair)
     else:
-        bunch = load_image_folder(root)
+        bunch = load_image_folder(root, frame=frame, crop=crop)
         return Bunch(
             images=bunch.images,
             masks=None,
@@ -96,9 +108,14 @@ def list_folder(
             target_names=list(bunch.target_names),
             filenames=bunch.filenames,
         )
+    if crop is not None:
+        raise ValueError(
+            f"crop={crop!r}: masks in {root} belong to whole images, and are looked at so; leave "
+            "crop out"
+        )
     opened = open_mask_files(listed.root, listed.filenames, listed.mask_files)
     return Bunch(
-        images=listed.images,
+        images=object_array(dicom_paths(listed.images, frame=frame)),
         masks=opened,
         target=listed.target,
         target_names=listed.target_names,
