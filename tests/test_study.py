@@ -21,11 +21,14 @@ from sklearn.model_selection import GridSearchCV
 from sklearn.naive_bayes import GaussianNB
 from sklearn.preprocessing import FunctionTransformer
 from tiny_images import discs
+from tiny_networks import TINY, textures
 
+from hybridus.estimators.classifiers import FineTunedClassifier
 from hybridus.estimators.segmenters import PixelSegmenter
 from hybridus.exceptions import CacheWarning
 from hybridus.inputs.heard import tell_progress
 from hybridus.protocol.compare import compare, plan_comparison
+from hybridus.protocol.comparison import Comparison
 from hybridus.protocol.schedule import run_folds
 from hybridus.protocol.study import Study
 
@@ -161,6 +164,39 @@ def test_what_a_search_chose_comes_back_as_it_is_written(wine, folder):
     assert fits(folder) == 3 * (2 * 5 + 1)
     assert again.folds["best_params"].tolist() == first.folds["best_params"].tolist()
     assert again.results[0].best_params == {"var_smoothing": 1e-9}
+
+
+def test_training_of_a_network_comes_back_and_folds_of_older_studies_have_none(folder):
+    X, y = textures(24)
+    net = FineTunedClassifier(
+        TINY, weights="random", trainable="none", max_epochs=2, random_state=0
+    )
+    models = {"net": net, "bayes": DummyClassifier()}
+    first, again = (
+        compare(models, X, y, groups="independent", n_splits=2, study=folder) for _ in range(2)
+    )
+    assert_same(first, again)
+    histories = again.histories
+    assert histories.index.names == ["model", "repeat", "fold", "epoch"]
+    assert list(histories.index) == [("net", 0, fold, epoch) for fold in (0, 1) for epoch in (1, 2)]
+    assert histories["loss"].notna().all()
+    for (_, _, fold, epoch), row in histories.iterrows():
+        result = again.results[fold]
+        assert row["restored"] == (epoch == result.best_epoch)
+        assert row["loss"] == result.history["loss"][epoch - 1]
+    assert again.results[2].history is None
+    older = [dataclasses.replace(one, history=None, best_epoch=None) for one in first.results]
+    assert Comparison(older).histories.empty
+    for file in folder.glob("*.json"):  # as written before histories were kept
+        kept = json.loads(file.read_text())
+        study = Study(folder)
+        fields = study.recall(file.stem)
+        fields = {k: v for k, v in fields.items() if k not in ("history", "best_epoch")}
+        study.keep(file.stem, fields)
+        assert set(kept["plain"]) - set(fields) <= {"history", "best_epoch"}
+    old = compare(models, X, y, groups="independent", n_splits=2, study=folder)
+    assert old.histories.empty
+    pd.testing.assert_frame_equal(old.table, first.table)
 
 
 def test_what_decides_a_fold_decides_whether_it_is_found(wine, folder):

@@ -182,6 +182,27 @@ class Comparison:
         return sample_table(self.results, self.index)
 
     @cached_property
+    def histories(self) -> pd.DataFrame:
+        """A row for each epoch of each network that was trained: how its training went.
+
+        Index levels ``model``, ``repeat``, ``fold`` and ``epoch``; columns those of ``history_``,
+        such as ``loss`` and ``val_loss``, NaN where a model has no such column, and ``restored``,
+        whether the weights of this epoch were kept. Without rows where nothing was trained by
+        epochs, and for folds that a study of an older version kept.
+        """
+        parts = {}
+        for result in self.results:
+            if result.history is not None:
+                table = pd.DataFrame(result.history).set_index("epoch")
+                table["restored"] = table.index == result.best_epoch
+                parts[result.model, result.repeat, result.fold] = table
+        names = ["model", "repeat", "fold", "epoch"]
+        if not parts:
+            index = pd.MultiIndex.from_arrays([[]] * len(names), names=names)
+            return pd.DataFrame({"restored": np.array([], dtype=bool)}, index=index)
+        return pd.concat(parts, names=names)
+
+    @cached_property
     def _over_groups(self) -> ScoresOverGroups:
         return ScoresOverGroups(self.results)
 

@@ -7,10 +7,11 @@ import json
 import time
 import zlib
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from sklearn import config_context
 from sklearn.base import clone, is_classifier
@@ -59,6 +60,11 @@ class FoldResult:
     fit_seconds, score_seconds : float
     best_params : dict or None
         What a search chose.
+    history : dict of str to array of shape (n_epochs,), or None
+        Columns of ``history_`` of a network that was trained, or of the best of a search, and
+        ``epoch``, its index. None for other models.
+    best_epoch : int or None
+        The epoch whose weights were restored, where one was.
     model : str
     repeat, fold : int
         Numbers from 0; set by `hybridus.protocol.schedule.run_folds`, which knows them.
@@ -77,6 +83,9 @@ class FoldResult:
     truth: NDArray | None = None
     groups: NDArray | None = None
     by_sample: dict[str, NDArray[np.float64]] | None = None
+    # Known or not, they tell no fold from another: studies without them are read as well.
+    history: dict[str, NDArray] | None = field(default=None, metadata={"decides": False})
+    best_epoch: int | None = field(default=None, metadata={"decides": False})
     model: str = ""
     repeat: int = 0
     fold: int = 0
@@ -198,7 +207,20 @@ def fit_and_judge(
         decided_by=decided_by,
         truth=None if segments else np.asarray(y_test),
         by_sample=by_sample,
+        **_training_of(model),
     )
+
+
+def _training_of(model: Any) -> dict[str, Any]:
+    """How the network went that a model is, or that its pipeline or search ends in."""
+    while hasattr(model, "best_estimator_") or hasattr(model, "steps"):
+        model = model.best_estimator_ if hasattr(model, "best_estimator_") else model.steps[-1][1]
+    table = getattr(model, "history_", None)
+    if not isinstance(table, pd.DataFrame) or table.empty:
+        return {}
+    columns = table.select_dtypes("number")
+    history = {"epoch": table.index.to_numpy()} | {str(k): columns[k].to_numpy() for k in columns}
+    return {"history": history, "best_epoch": getattr(model, "best_epoch_", None)}
 
 
 def _decisions(model: Any, X: Any) -> tuple[str | None, NDArray | None]:

@@ -135,7 +135,10 @@ def run_folds(
     if study is not None:
         classes = task_of(models, y) == "classify"
         shared = [
-            digest_of(versions(), [field.name for field in fields(FoldResult)]),
+            digest_of(
+                versions(),
+                [one.name for one in fields(FoldResult) if one.metadata.get("decides", True)],
+            ),
             _told("a sample", partial(digest_of_data, X, y, groups, classes=classes)),
             _told("scoring", partial(digest_of, scoring)),
         ]
@@ -262,6 +265,8 @@ def _plain(result: FoldResult) -> dict[str, Any]:
         values["predictions"] = np.fromiter(predictions, dtype=object, count=len(predictions))
     elif hasattr(predictions, "to_numpy"):
         values["predictions"] = predictions.to_numpy()
+    if result.best_epoch is not None:
+        values["best_epoch"] = int(result.best_epoch)
     values["best_params"] = json.loads(json.dumps(values["best_params"], default=str))
     return values
 
