@@ -41,8 +41,13 @@ from .protocol.duplicates import near_duplicate_groups as near_duplicate_groups
 from .protocol.folds import LesionGroupKFold as LesionGroupKFold
 from .protocol.scoring import LesionScores as LesionScores
 from .report import (
+    ConfusionDisplay as ConfusionDisplay,
+    FeatureMapDisplay as FeatureMapDisplay,
+    ForestDisplay as ForestDisplay,
+    PrecisionRecallDisplay as PrecisionRecallDisplay,
     ReferralDisplay as ReferralDisplay,
     ReliabilityDisplay as ReliabilityDisplay,
+    RocDisplay as RocDisplay,
     SegmentationDisplay as SegmentationDisplay,
     TrainingHistoryDisplay as TrainingHistoryDisplay,
 )

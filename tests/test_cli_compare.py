@@ -20,7 +20,7 @@ from typer.testing import CliRunner
 
 import hybridus
 from hybridus import make_breast_phantoms, presets
-from hybridus.cli import app, data as reading, results
+from hybridus.cli import app, data as reading, reported, results
 from hybridus.metrics import dice
 from hybridus.presets import Preset
 from hybridus.protocol import audit, schedule
@@ -30,6 +30,7 @@ pytestmark = pytest.mark.slow
 
 CLASSES = ("normal", "malignant", "benign")
 draw_masks = results.draw_masks
+write_page = reported._write
 TASKS = {"classify": "classification", "segment": "segmentation"}
 CURATED = ("--curation", "curation.csv")
 
@@ -64,6 +65,7 @@ def light(monkeypatch):
     monkeypatch.setattr(Recorder, "fits", [])
     monkeypatch.setattr(reading, "N_PHANTOMS", 24)
     monkeypatch.setattr(results, "draw_masks", lambda *_: None)  # a second each
+    monkeypatch.setattr(reported, "_write", lambda page, done: page)  # some seconds each
     rows = light_presets()
     for module in ("hybridus.presets", "hybridus.cli.settings", "hybridus.cli.task_run"):
         monkeypatch.setattr(f"{module}.PRESETS", rows)
@@ -855,3 +857,44 @@ def test_the_audit_of_the_same_data_is_kept_with_the_study(light, scans, monkeyp
     Image.fromarray(np.asarray(Image.open(image)) // 2).save(image)
     succeeded(*given)
     assert len(found) == 3
+
+
+# The page.
+
+
+def test_a_page_of_both_tasks_is_the_last_thing_told(light, scans, monkeypatch):
+    monkeypatch.setattr(reported, "_write", write_page)
+    monkeypatch.setattr(sys, "argv", ["hybridus", "compare", "a folder", "--folds", "2"])
+    models = ("--models", "classify-scans,segment-scans", "--folds", 2)
+    told = succeeded(scans, *CURATED, *models).stdout.splitlines()
+    assert told[-2].endswith("Not a medical device.")
+    assert told[-1] == "report   hybridus-results/report.html"
+    page = (scans.parent / "hybridus-results/report.html").read_text()
+    table = table_of("classify").iloc[0]
+    for said in (
+        f"{table['accuracy_mean']:.3f} ± {table['accuracy_std']:.3f}",
+        f"{table_of('segment')['dice_mean'][0]:.3f} ± ",
+        table["data_digest"],
+        "hybridus compare &#39;a folder&#39; --folds 2",
+        "Masks of segment-scans",
+        "Map of the images",
+        "24 images of 12 scans",  # by the audit, joined with the groups that were given
+        "normal (0).png",
+    ):
+        assert said in page, said
+
+
+def test_a_page_that_fails_loses_no_table(light, scans, monkeypatch):
+    def fail(page, done):
+        raise RuntimeError("no ink")
+
+    page = scans.parent / "hybridus-results/report.html"
+    page.parent.mkdir()
+    page.write_text("of an earlier run")
+    monkeypatch.setattr(reported, "_write", fail)
+    done = run(scans, *CURATED, "--models", "classify-scans", "--folds", 2)
+    assert done.exit_code == 1
+    assert "report.html could not be written (RuntimeError: no ink)" in done.stderr
+    assert done.stdout.splitlines()[-1].endswith("Not a medical device.")
+    assert not page.exists()
+    assert table_of("classify")["model"].tolist() == ["classify-scans"]

@@ -318,7 +318,12 @@ def test_estimators_without_a_history_are_refused():
         (make_history(), {"metrics": "auc"}, ValueError, r"'auc'.* has \['loss', 'accuracy', 'f1'"),
         (make_history(), {"metrics": ["loss", "seconds"]}, ValueError, "'seconds'.* the history"),
         (make_history(), {"metrics": []}, ValueError, r"metrics=\[\]"),
-        (make_history(), {"ax": [None]}, ValueError, "1 axes, expected 2"),
+        (
+            make_history(),
+            {"ax": [None], "metrics": ["loss", "accuracy"]},
+            ValueError,
+            "1 axes, expected 2",
+        ),
     ],
 )
 def test_history_errors_say_what_was_given_and_expected(history, options, error, message):

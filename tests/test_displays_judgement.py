@@ -48,7 +48,7 @@ def test_bins_of_models_with_probabilities_are_drawn(found):
 
 def test_accuracy_rises_from_that_of_all_scans(found):
     display = ReferralDisplay.from_comparison(found)
-    assert list(display.lines_) == ["bayes", "svm"]
+    assert list(display.lines_) == found.table.index.tolist()
     for model, line in display.lines_.items():
         rows = found.referral.loc[model]
         np.testing.assert_allclose(line.get_xdata(), rows["referred_share"])

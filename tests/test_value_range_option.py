@@ -9,7 +9,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 import hybridus
-from hybridus.cli import app, results
+from hybridus.cli import app, reported, results
 from hybridus.presets import Preset
 from hybridus.report import SegmentationDisplay
 
@@ -26,6 +26,7 @@ def light(tmp_path, monkeypatch):
         monkeypatch.setattr(hybridus, of_class.__name__, of_class, raising=False)
     monkeypatch.setattr(Recorder, "fits", [])
     monkeypatch.setattr(results, "draw_masks", lambda *_: None)
+    monkeypatch.setattr(reported, "_write", lambda page, done: page)
     rows = {
         name: Preset(name, task, maker, {}, "seconds", "brightness", compared="scans")
         for name, task, maker in (

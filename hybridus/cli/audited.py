@@ -56,9 +56,8 @@ def look_at(
     """
     from hybridus.protocol.audit import audit
 
-    known = data.groups
-    file = _file(study, digest, known)
-    if (kept := _recall(file, data, value_range)) is not None:
+    known = _given(data)
+    if (kept := recall(data, digest, study, value_range)) is not None:
         tell(f"audit    of these {len(data.images)} images is known from an earlier run")
         return kept
     given = "no groups given: " * (known is None)
@@ -80,7 +79,7 @@ def keep(found: Audit, data: Data, digest: str, study: Path) -> None:
     """Write what an audit found into the folder of the study, whole or not at all."""
     from hybridus.inputs.files import replacing
 
-    file = _file(study, digest, data.groups if data.grouped_by == "given" else None)
+    file = _file(study, digest, _given(data))
     if file.exists():
         return
     about: dict[str, Any] = {
@@ -99,7 +98,14 @@ def _file(study: Path, digest: str, groups: np.ndarray | None) -> Path:
     return study / f"audit-{hashlib.sha256(told.encode()).hexdigest()[:32]}.json"
 
 
-def _recall(file: Path, data: Data, value_range: tuple[float, float] | None) -> Audit | None:
+def _given(data: Data) -> np.ndarray | None:
+    """Return groups that somebody told of; not those that an audit found."""
+    return data.groups if data.grouped_by == "given" else None
+
+
+def recall(
+    data: Data, digest: str, study: Path, value_range: tuple[float, float] | None = None
+) -> Audit | None:
     """Read what was kept; None where there is nothing, or nothing that is whole."""
     import numpy as np
     import pandas as pd
@@ -108,7 +114,7 @@ def _recall(file: Path, data: Data, value_range: tuple[float, float] | None) -> 
     from hybridus.protocol.audit import Audit
 
     try:
-        about = json.loads(file.read_text(encoding="utf-8"))
+        about = json.loads(_file(study, digest, _given(data)).read_text(encoding="utf-8"))
         tables = {name: pd.DataFrame(**about[name]) for name in _TABLES}
         groups = np.array(about["groups"], dtype=np.intp)
     except (OSError, ValueError, KeyError, TypeError):

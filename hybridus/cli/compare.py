@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from hybridus.cli import announce, audited, data as reading, results, tables, task_run
+from hybridus.cli import announce, audited, data as reading, reported, results, tables, task_run
 from hybridus.cli.console import tell, user_errors
 from hybridus.cli.options import (
     DEFAULT_OUT,
@@ -50,7 +50,7 @@ networks; segmenters are networks and a judge of single pixels. `hybridus models
 Prints a table for each task and says which differences are settled. OUT then holds these tables,
 fold by fold (`*_folds.csv`), pair by pair (`*_differences.csv`) and image by image
 (`*_predictions.csv`), outlines of masks, and in OUT/models the best model of each task, fitted on
-all images.
+all images. OUT/report.html shows all of it on one page.
 
 Each finished fold is kept, and the same command goes on where it stopped. A model that fails is
 left out, and the exit code is 1. For research; not a medical device.
@@ -279,9 +279,12 @@ def compare(
             )
     with results.calm(), results.room_for_activations(n_jobs):
         done = _run(_prepare(scans, all_settings, lesions_only, offline=offline), n_jobs)
+        page = reported.write(done)
     all_compared = tables.tell_failures(done)
     tell(f"Finished in {time.perf_counter() - started:.0f} s. Not a medical device.")
-    if not all_compared:
+    if page is not None:
+        results.tell_files({"report": page})
+    if not all_compared or page is None:
         raise typer.Exit(1)
 
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import html
+import importlib
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -366,6 +368,38 @@ class Comparison:
         """
         self._over_groups.truth  # noqa: B018  refuses masks
         return referral_table(self._over_groups)
+
+    def report(self, path: str | os.PathLike, **about: Any) -> Path:
+        """Write everything as one HTML page, which needs no network and no other file.
+
+        Parameters
+        ----------
+        path : str or path-like
+        **about
+            What is known beside the scores; see `hybridus.report.page.write_report`: ``images``,
+            ``masks`` (of segmenters), ``class_names``, ``names``, ``audit``, ``features``, ... With
+            ``classification`` or ``segmentation``, the comparison of the other task, on one page.
+
+        Returns
+        -------
+        Path
+
+        Examples
+        --------
+        >>> import tempfile
+        >>> from sklearn.datasets import load_wine
+        >>> from sklearn.naive_bayes import GaussianNB
+        >>> from hybridus import compare
+        >>> X, y = load_wine(return_X_y=True)
+        >>> found = compare({"bayes": GaussianNB()}, X, y, groups="independent")
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     found.report(f"{folder}/report.html").name
+        'report.html'
+        """
+        task = "classification" if self.results[0].truth is not None else "segmentation"
+        # By its name: the page lies floors above, and is made of comparisons.
+        page = importlib.import_module("hybridus.report.page")
+        return page.write_report(path, **{task: self}, **about)
 
     def to_csv(self, file: str | os.PathLike) -> None:
         """Write `table` and how samples were split, whole or not at all."""

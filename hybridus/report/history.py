@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from matplotlib.legend import Legend
     from matplotlib.lines import Line2D
 
+    from hybridus.protocol.comparison import Comparison
+
 # Columns of a history that describe the epoch rather than score it.
 _NOT_METRICS = ("learning_rate", "seconds")
 
@@ -183,6 +185,56 @@ class TrainingHistoryDisplay:
         display = cls(history, best_epoch=best_epoch)
         return display.plot(ax, metrics=metrics, best_so_far=best_so_far)
 
+    @classmethod
+    def from_comparison(
+        cls,
+        comparison: Comparison,
+        model: str | None = None,
+        *,
+        repeat: int = 0,
+        fold: int = 0,
+        metrics: str | Sequence[str] | None = None,
+        best_so_far: bool = False,
+        ax: Any = None,
+    ) -> TrainingHistoryDisplay:
+        """Draw the curves of a network in one fold of a comparison.
+
+        Parameters
+        ----------
+        comparison : Comparison
+        model : str, default=None
+            None is the best of those that were trained by epochs.
+        repeat, fold : int, default=0
+        metrics, best_so_far, ax
+            See `plot`.
+
+        Returns
+        -------
+        TrainingHistoryDisplay
+
+        Raises
+        ------
+        ValueError
+            If there is no such history.
+        """
+        kept = {
+            (one.model, one.repeat, one.fold): one
+            for one in comparison.results
+            if one.history is not None
+        }
+        trained = [name for name in comparison.table.index if (name, repeat, fold) in kept]
+        model = trained[0] if model is None and trained else model
+        result = kept.get((str(model), repeat, fold))
+        if result is None:
+            raise ValueError(
+                f"model={model!r}, repeat={repeat}, fold={fold}: no history of such a fold; "
+                f"networks that were trained: {', '.join(trained) or 'none'}"
+            )
+        history = pd.DataFrame(result.history).set_index("epoch")
+        best_epoch = result.best_epoch
+        display = cls(history, best_epoch=best_epoch)
+        return display.plot(ax, metrics=metrics, best_so_far=best_so_far)
+
     def plot(
         self,
         ax: Any = None,
@@ -199,7 +251,7 @@ class TrainingHistoryDisplay:
             most.
         metrics : str or list of str, optional
             What to draw, without the prefix `val_`. None is `loss` and `accuracy`, or the first
-            other metric where there is no accuracy.
+            other metric where there is no accuracy; in a single axis that is given, `loss` alone.
         best_so_far : bool, default=False
             Draw the best value up to each epoch as bold steps and the values themselves thin and
             pale; see the function `best_so_far`.
@@ -215,6 +267,8 @@ class TrainingHistoryDisplay:
             If a metric is not in the history, or the number of axes is not that of the metrics.
         """
         names = _chosen_metrics(self.history, metrics)
+        if metrics is None and ax is not None:
+            names = names[: np.size(ax)]
         self.axes_ = _grid_of_axes(len(names)) if ax is None else _given_axes(ax, len(names))
         self.figure_ = self.axes_[0].figure
         self.lines_ = {}

@@ -23,6 +23,15 @@ LINES: tuple[dict[str, Any], ...] = tuple(
 DARK = "0.25"
 
 
+def given_or_new(ax: Axes | None, size: tuple[float, float]) -> Axes:
+    """Axes that a caller gave, or those of a new figure of so many inches."""
+    if ax is not None:
+        return ax
+    import matplotlib.pyplot as plt
+
+    return plt.subplots(figsize=size, layout="constrained")[1]
+
+
 def make_plain(ax: Axes, *, grid: Literal["both", "y"] = "both") -> None:
     """Leave the left and the bottom spine and a pale grid behind the data."""
     ax.spines[["top", "right"]].set_visible(False)

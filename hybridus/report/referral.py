@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from hybridus.report.looks import LINES, make_plain
+from hybridus.report.looks import LINES, given_or_new, make_plain
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -26,6 +27,8 @@ class ReferralDisplay:
     ----------
     referral : DataFrame
         `Comparison.referral`.
+    models : sequence of str, default=None
+        Order of colours; None is that of the table.
 
     Attributes
     ----------
@@ -55,10 +58,11 @@ class ReferralDisplay:
     ax_: Axes
     lines_: dict[str, Line2D]
 
-    def __init__(self, referral: pd.DataFrame) -> None:
+    def __init__(self, referral: pd.DataFrame, *, models: Sequence[str] | None = None) -> None:
         if referral.empty:
             raise ValueError("no model says how sure it is: nothing to draw")
         self.referral = referral
+        self.models = models
 
     @classmethod
     def from_comparison(cls, comparison: Comparison, *, ax: Axes | None = None) -> ReferralDisplay:
@@ -74,18 +78,18 @@ class ReferralDisplay:
         -------
         ReferralDisplay
         """
-        return cls(comparison.referral).plot(ax)
+        return cls(comparison.referral, models=comparison.table.index.tolist()).plot(ax)
 
     def plot(self, ax: Axes | None = None) -> ReferralDisplay:
         """Draw the curves, in a figure of their own unless axes are given."""
-        import matplotlib.pyplot as plt
         from matplotlib.ticker import PercentFormatter
 
-        if ax is None:
-            _, ax = plt.subplots(figsize=(5.6, 4.0), layout="constrained")
+        ax = given_or_new(ax, (5.6, 4.0))
         self.lines_ = {}
-        models = self.referral.index.get_level_values("model").unique()
-        for number, model in enumerate(models):
+        there = self.referral.index.get_level_values("model").unique().tolist()
+        for number, model in enumerate(self.models or there):
+            if model not in there:  # it keeps its colour in other displays
+                continue
             rows = self.referral.loc[model]
             look = LINES[number % len(LINES)]
             (line,) = ax.plot(rows["referred_share"], rows["accuracy"], label=model, **look)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from hybridus.report.looks import DARK, LINES, make_plain
+from hybridus.report.looks import DARK, LINES, given_or_new, make_plain
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -28,6 +29,8 @@ class ReliabilityDisplay:
         What `Comparison.reliability` returns.
     positive : class, default=None
         The class whose probability is meant; None is the most probable one.
+    models : sequence of str, default=None
+        Order of colours; None is that of the table.
 
     Attributes
     ----------
@@ -57,11 +60,18 @@ class ReliabilityDisplay:
     ax_: Axes
     curves_: dict[str, ErrorbarContainer]
 
-    def __init__(self, reliability: pd.DataFrame, *, positive: Any = None) -> None:
+    def __init__(
+        self,
+        reliability: pd.DataFrame,
+        *,
+        positive: Any = None,
+        models: Sequence[str] | None = None,
+    ) -> None:
         if reliability.empty:
             raise ValueError("no model gives probabilities: nothing to draw")
         self.reliability = reliability
         self.positive = positive
+        self.models = models
 
     @classmethod
     def from_comparison(
@@ -81,18 +91,18 @@ class ReliabilityDisplay:
         -------
         ReliabilityDisplay
         """
-        return cls(comparison.reliability(positive), positive=positive).plot(ax)
+        table = comparison.reliability(positive)
+        return cls(table, positive=positive, models=comparison.table.index.tolist()).plot(ax)
 
     def plot(self, ax: Axes | None = None) -> ReliabilityDisplay:
         """Draw the curves, in a figure of their own unless axes are given."""
-        import matplotlib.pyplot as plt
-
-        if ax is None:
-            _, ax = plt.subplots(figsize=(4.8, 4.6), layout="constrained")
+        ax = given_or_new(ax, (4.8, 4.6))
         ax.plot([0, 1], [0, 1], color=DARK, lw=0.9, ls="--", label="as said")
         self.curves_ = {}
-        models = self.reliability.index.get_level_values("model").unique()
-        for number, model in enumerate(models):
+        there = self.reliability.index.get_level_values("model").unique().tolist()
+        for number, model in enumerate(self.models or there):
+            if model not in there:  # it keeps its colour in other displays
+                continue
             rows = self.reliability.loc[model]
             errors = [rows["share"] - rows["low"], rows["high"] - rows["share"]]
             self.curves_[model] = ax.errorbar(

@@ -212,7 +212,7 @@ class SegmentationDisplay:
         """
         if n_images < 1:
             raise ValueError(f"n_images={n_images}: expected 1 or more")
-        self.shown_ = self._choose(n_images)
+        self.shown_ = self.choose(n_images)
         self._lay_out(figure)
         for row, case in enumerate(_CASES):
             for ax, i in zip(self.axes_[row], self.shown_[case], strict=False):
@@ -229,7 +229,7 @@ class SegmentationDisplay:
             )
         return masks
 
-    def _choose(self, n_images: int) -> dict[str, list[int]]:
+    def choose(self, n_images: int) -> dict[str, list[int]]:
         """Positions of the best, median and worst images with a lesion, none of them twice."""
         if not self._with_lesion:
             raise ValueError("no mask of masks_true has a lesion: there is nothing to outline")
@@ -271,7 +271,7 @@ class SegmentationDisplay:
         image, predicted = self.images[i], self.masks_pred[i]
         _show(ax, image)
         for mask, style in ((self.masks_true[i], _TRUTH), (predicted, _PREDICTION)):
-            for x, y in _outlines(mask, image.shape[:2]):
+            for x, y in outlines(mask, image.shape[:2]):
                 ax.plot(x, y, **style)
         found = "" if predicted.any() else ", nothing found"
         ax.set_title(f"Dice {self.table['dice'][i]:.2f}{found}", fontsize="small", pad=3)
@@ -333,7 +333,7 @@ def _show(ax: Axes, image: NDArray) -> None:
     ax.set(xticks=[], yticks=[])
 
 
-def _outlines(mask: NDArray[np.bool_], size: tuple[int, ...]) -> list[tuple[NDArray, NDArray]]:
+def outlines(mask: NDArray[np.bool_], size: tuple[int, ...]) -> list[tuple[NDArray, NDArray]]:
     """Outlines of a mask as x and y in the pixels of an image of another size."""
     from skimage.measure import find_contours
 

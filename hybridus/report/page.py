@@ -1,0 +1,444 @@
+"""Page: what a comparison found, as one HTML file that needs nothing else.
+
+What a reader is shown, and in which order; figures, sentences and pictures are made elsewhere.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import os
+import platform
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike, NDArray
+
+from hybridus._sklearn import _safe_indexing
+from hybridus.inputs.files import replacing
+from hybridus.inputs.images import Images, as_images
+from hybridus.protocol.digests import versions
+from hybridus.protocol.scoring import MEANINGS
+from hybridus.report.answer import heading, say_answer, say_limits
+from hybridus.report.confusion import ConfusionDisplay, class_name as name_of_class
+from hybridus.report.curves import PrecisionRecallDisplay, RocDisplay
+from hybridus.report.evidence import answers_of, draw_map, outlined, surest_errors
+from hybridus.report.feature_map import lay_out
+from hybridus.report.figures import inline_svg
+from hybridus.report.forest import ForestDisplay
+from hybridus.report.history import TrainingHistoryDisplay
+from hybridus.report.referral import ReferralDisplay
+from hybridus.report.reliability import ReliabilityDisplay
+from hybridus.report.segmentation import SegmentationDisplay
+
+if TYPE_CHECKING:
+    from markupsafe import Markup
+
+    from hybridus.protocol.audit import Audit
+    from hybridus.protocol.comparison import Comparison
+
+_MOST_PANELS = 4  # classes that have curves of their own; of more the mean is drawn
+_MOST_MATRICES = 6
+_SQUARE = (4.0, 3.9)  # inches
+
+Named = Callable[[Any], str]
+
+
+def write_report(
+    path: str | os.PathLike[str],
+    *,
+    classification: Comparison | None = None,
+    segmentation: Comparison | None = None,
+    images: Any = None,
+    target: ArrayLike | None = None,
+    masks: Any = None,
+    class_names: Sequence[str] | None = None,
+    names: Sequence[str] | None = None,
+    audit: Audit | None = None,
+    features: ArrayLike | str | None = "bundled",
+    segmented: ArrayLike | None = None,
+    drawn: Mapping[str, tuple[Any, Any]] | None = None,
+    value_range: tuple[float, float] | None = None,
+    data_name: str = "",
+    about: Mapping[str, Any] | None = None,
+    command: str = "",
+) -> Path:
+    """Write what comparisons found as one HTML page, which needs no network and no other file.
+
+    Parameters
+    ----------
+    path : str or path-like
+        Written whole or not at all.
+    classification, segmentation : Comparison, default=None
+        Of classifiers and of segmenters; one of them at the least.
+    images : images or paths, default=None
+        Those that were compared on. Without them nothing is shown of single images.
+    target : array-like of shape (n_images,), default=None
+        Classes; None takes those of `classification`.
+    masks : masks, default=None
+        Of the images that were segmented.
+    class_names : sequence of str, default=None
+        Names of the classes 0, 1, ...; None shows the values of `target`.
+    names : sequence of str, default=None
+        Names of the images; None takes paths, or numbers. They are shown as they are.
+    audit : Audit, default=None
+        What was found wrong with the images.
+    features : array-like of shape (n_images, n_features), "bundled" or None, default="bundled"
+        What the map of the images is drawn by; "bundled" encodes them by the network that ships
+        with hybridus, and None draws no map.
+    segmented : array-like of int, default=None
+        Positions of the images that were segmented; None means all.
+    drawn : dict of str to (positions, masks), default=None
+        Masks that segmenters predicted out of folds, and of which of the segmented images; None
+        takes them from `segmentation`, where it has kept them.
+    value_range : (low, high), default=None
+        See `hybridus.inputs.images.as_images`.
+    data_name : str, default=""
+        Where the images come from.
+    about : dict, default=None
+        Settings that the page lists, as they are; lists a line each.
+    command : str, default=""
+        What repeats the comparison.
+
+    Returns
+    -------
+    Path
+
+    Raises
+    ------
+    ValueError
+        If there is no comparison, or lengths differ.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from sklearn.datasets import load_wine
+    >>> from sklearn.naive_bayes import GaussianNB
+    >>> from hybridus import compare
+    >>> from hybridus.report.page import write_report
+    >>> X, y = load_wine(return_X_y=True)
+    >>> found = compare({"bayes": GaussianNB()}, X, y, groups="independent")
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     page = write_report(Path(folder) / "report.html", classification=found)
+    ...     "bayes reaches an accuracy of 0.972" in page.read_text()
+    True
+    """
+    if classification is None and segmentation is None:
+        raise ValueError("nothing to report: give classification or segmentation, a Comparison")
+    read = None if images is None else as_images(images, value_range=value_range)
+    labels = _labels(target, classification)
+    shown_names = _names(names, read)
+    for what, given in (("target", labels), ("names", shown_names)):
+        if read is not None and given is not None and len(given) != len(read):
+            raise ValueError(f"{what} has {len(given)} values for {len(read)} images")
+
+    def named(label: Any) -> str:
+        return name_of_class(label, class_names)
+
+    compared = {"classification": classification, "segmentation": segmentation}
+    tasks = {key: one for key, one in compared.items() if one is not None}
+    context: dict[str, Any] = {
+        "title": f"Which model to use{': ' * bool(data_name)}{data_name}",
+        "data": _data(data_name, labels, named, read, masks, tasks),
+        "audit": None if audit is None else _audit(audit),
+        "tasks": [_task(key, one) for key, one in tasks.items()],
+        "judgement": None if classification is None else _judgement(classification, class_names),
+        "training": _training(tasks),
+        "about": _about(tasks, about or {}),
+        "command": command,
+        "masks": None,
+        "errors": None,
+        "map": None,
+    }
+    if read is not None:
+        if segmentation is not None and masks is not None:
+            chosen = np.arange(len(read)) if segmented is None else np.asarray(segmented)
+            said = _first_fold(segmentation) if drawn is None else drawn
+            context["masks"] = _masks(segmentation, images, masks, chosen, said, shown_names, read)
+        answers = None
+        if classification is not None:
+            best = str(classification.table.index[0])
+            answers = answers_of(classification, best)
+            context["errors"] = {
+                "model": best,
+                "n": len(answers),
+                "n_wrong": int((answers["truth"] != answers["answer"]).sum()),
+                "shown": surest_errors(answers, read, shown_names, named),
+            }
+        if features is not None and labels is not None:
+            rows = _bundled(images, value_range) if isinstance(features, str) else features
+            pairs = np.zeros((0, 2), int) if audit is None else audit.pairs[["first", "second"]]
+            context["map"] = draw_map(
+                lay_out(rows),
+                read,
+                shown_names,
+                labels,
+                named,
+                answers,
+                np.asarray(pairs, dtype=np.intp),
+            )
+    with replacing(path) as temporary:
+        temporary.write_text(_rendered(context), encoding="utf-8", errors="backslashreplace")
+    return Path(path)
+
+
+def _rendered(context: dict[str, Any]) -> str:
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+    from markupsafe import Markup
+
+    loader = PackageLoader("hybridus.report", "template")
+    environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined)
+    style, script = (loader.get_source(environment, name)[0] for name in ("page.css", "page.js"))
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    return environment.get_template("page.html").render(
+        **context,
+        style=Markup(style),
+        script=Markup(script),
+        script_digest=f"sha256-{digest}",
+    )
+
+
+def _labels(target: ArrayLike | None, classification: Comparison | None) -> NDArray | None:
+    """Class of each image, those of the comparison where none are given."""
+    if target is not None or classification is None:
+        return None if target is None else np.asarray(target)
+    parts = [(one.test, one.truth) for one in classification.results if one.truth is not None]
+    n = 1 + max(int(test.max()) for test, _ in parts)
+    labels = np.full(n, parts[0][1][0])
+    for test, truth in parts:
+        labels[test] = truth
+    return labels
+
+
+def _names(names: Sequence[str] | None, images: Images | None) -> list[str]:
+    if names is not None:
+        return [str(name) for name in names]
+    if images is None:
+        return []
+    return images.paths or [f"image {i}" for i in range(len(images))]
+
+
+def _data(
+    name: str,
+    labels: NDArray | None,
+    named: Named,
+    images: Images | None,
+    masks: Any,
+    tasks: Mapping[str, Comparison],
+) -> dict[str, Any]:
+    one = next(iter(tasks.values()))
+    tested = np.unique(np.concatenate([result.test for result in one.results]))
+    n = len(images) if images is not None else len(tested)
+    said = f"{n} images"
+    groups = [result.groups for result in one.results if result.groups is not None]
+    if groups:
+        said += (
+            f" of {len(np.unique(np.concatenate(groups).astype(str)))} groups, each of which stays "
+            "on one side of every split"
+        )
+    said += f". Split: {one.split}." if one.split else "."
+    classes = []
+    if labels is not None:
+        values, counts = np.unique(labels, return_counts=True)
+        classes = [
+            (named(value), int(count), f"{100 * count / len(labels):.0f} %")
+            for value, count in zip(values.tolist(), counts, strict=True)
+        ]
+    if masks is not None and "segmentation" in tasks:
+        said += f" {len(masks)} of them, with their masks, were given to segmenters."
+    return {"name": name or "comparison", "summary": said, "classes": classes}
+
+
+def _audit(audit: Audit) -> dict[str, Any]:
+    findings = audit.findings[["severity", "what", "advice"]].to_dict("records")
+    return {"title": f"{audit.summary().splitlines()[0]}.", "findings": findings}
+
+
+def _task(key: str, compared: Comparison) -> dict[str, Any]:
+    table, intervals = compared.table, compared.intervals.to_dict("index")
+    metrics = [name for name in compared.metrics if table[f"{name}_mean"].notna().any()]
+    behind = {}
+    if len(table) > 1:
+        behind = pd.DataFrame(compared.differences.loc[table.index[0]]).to_dict("index")
+    rows = []
+    for model, row in zip(table.index, table.to_dict("records"), strict=True):
+        cells = [
+            {
+                "score": _score(row[f"{name}_mean"], row[f"{name}_std"], name),
+                "interval": _interval(intervals[model, name], name),
+            }
+            for name in metrics
+        ]
+        known = behind.get(model)
+        rows.append(
+            {
+                "model": str(model),
+                "cells": cells,
+                "seconds": f"{row['fit_seconds'] + row['score_seconds']:.1f}",
+                "p": "best" if known is None else f"{known['p_holm']:.2g}, {known['verdict']}",
+            }
+        )
+    n_folds = len(compared.results) // len(table)
+    meanings = "".join(
+        f" {heading(name)}: {MEANINGS[name]}." for name in metrics if name in MEANINGS
+    )
+    tested = f" p: of the difference in {heading(metrics[0])} to the best, after Holm's correction."
+    return {
+        "key": key,
+        "title": key.capitalize(),
+        "answer": say_answer(compared),
+        "limits": say_limits(compared),
+        "subtitle": f"{len(table)} model{'s' * (len(table) > 1)} on the same {n_folds} folds.",
+        "headings": [heading(name) for name in metrics],
+        "rows": rows,
+        "note": "Mean ± standard deviation over folds, and below it the 95 % interval of the mean "
+        f"on other groups of this kind. Seconds: fit and score, of a fold.{meanings}"
+        + tested
+        * (len(table) > 1),
+        "conclusions": compared.conclusions,
+        "forest": _drawn(
+            partial(ForestDisplay.from_comparison, compared),
+            (5.6, 0.9 + 0.32 * len(table)),
+            f"{key}: {heading(metrics[0])} of each model with its 95 % interval",
+        ),
+    }
+
+
+def _score(mean: float, spread: float, metric: str) -> str:
+    if not np.isfinite(mean):
+        return "not defined"
+    digits = 1 if metric.startswith("hausdorff") else 3
+    return f"{mean:.{digits}f}" + (f" ± {spread:.{digits}f}" if np.isfinite(spread) else "")
+
+
+def _interval(row: Mapping[Any, float], metric: str) -> str:
+    digits = 1 if metric.startswith("hausdorff") else 3
+    return (
+        f"{row['low']:.{digits}f} to {row['high']:.{digits}f}" if row["low"] == row["low"] else ""
+    )
+
+
+def _judgement(compared: Comparison, class_names: Sequence[str] | None) -> dict[str, Any]:
+    """Figures of what classifiers answered."""
+    models = [str(name) for name in compared.table.index]
+    classes = answers_of(compared, models[0])["truth"].unique()
+    side = 1.2 + 0.62 * min(10, len(classes))
+    matrix = partial(ConfusionDisplay.from_comparison, compared, class_names=class_names)
+    confusion = [
+        _drawn(partial(matrix, model), (side + 0.1, side), f"Confusion matrix of {model}")
+        for model in models[:_MOST_MATRICES]
+    ]
+    curves = []
+    panels = _panels(sorted(classes.tolist()), class_names)
+    for display, kind in ((RocDisplay, "ROC"), (PrecisionRecallDisplay, "Precision and recall")):
+        for positive, of in panels:
+            draw = partial(display.from_comparison, compared, positive=positive)
+            try:
+                curves.append((_drawn(draw, _SQUARE, f"{kind}: {of}"), f"{kind}: {of}"))
+            except ValueError:  # no model ranks
+                continue
+    found: dict[str, Any] = {"confusion": confusion, "curves": curves}
+    found["reliability"] = found["referral"] = None
+    if not compared.reliability().empty:
+        reliable = partial(ReliabilityDisplay.from_comparison, compared)
+        found["reliability"] = _drawn(reliable, _SQUARE, "Reliability of the probabilities")
+    if not compared.referral.empty:
+        referred = partial(ReferralDisplay.from_comparison, compared)
+        found["referral"] = _drawn(referred, _SQUARE, "Accuracy by the share that is referred")
+    return found
+
+
+def _panels(classes: list[Any], class_names: Sequence[str] | None) -> list[tuple[Any, str]]:
+    """Say what curves are drawn of: a class against the rest, or all of them on average."""
+    if len(classes) == 2:
+        classes = classes[1:]
+    if len(classes) > _MOST_PANELS:
+        return [(None, "mean of each class against the rest")]
+    return [(label, f"{name_of_class(label, class_names)} against the rest") for label in classes]
+
+
+def _training(tasks: Mapping[str, Comparison]) -> list[tuple[Markup, str]]:
+    """Curves of the first fold of each network."""
+    figures = []
+    for compared in tasks.values():
+        first = {one.model: one.history for one in compared.results if one.repeat == one.fold == 0}
+        for model in compared.table.index:
+            history = first[model]
+            if history is None:
+                continue
+            scored = [name for name in ("accuracy", "dice") if name in history]
+            for metric in ("loss", *scored[:1]):
+                draw = partial(
+                    TrainingHistoryDisplay.from_comparison,
+                    compared,
+                    model,
+                    metrics=metric,
+                    best_so_far=True,
+                )
+                svg = _drawn(draw, (4.0, 2.9), f"Training of {model}: {metric} by epoch")
+                figures.append((svg, f"{model}: {metric}"))
+    return figures
+
+
+def _drawn(draw: Callable[..., object], size: tuple[float, float], what: str) -> Markup:
+    return inline_svg(lambda ax: draw(ax=ax), size, what)
+
+
+def _first_fold(compared: Comparison) -> dict[str, tuple[Any, Any]]:
+    """Masks of the first fold of each model, where they were kept."""
+    return {
+        one.model: (one.test, one.predictions)
+        for one in compared.results
+        if one.repeat == one.fold == 0 and one.predictions is not None
+    }
+
+
+def _masks(
+    compared: Comparison,
+    images: Any,
+    masks: Any,
+    chosen: NDArray[np.intp],
+    drawn: Mapping[str, tuple[Any, Any]],
+    names: Sequence[str],
+    read: Images,
+) -> dict[str, Any] | None:
+    """Best, median and worst masks of the best segmenter that has any."""
+    model = next((str(name) for name in compared.table.index if name in drawn), None)
+    if model is None:
+        return None
+    tested, said = drawn[model]
+    tested = np.asarray(tested)
+    places = chosen[tested]
+    display = SegmentationDisplay(
+        as_images(_safe_indexing(images, places), value_range=read.value_range),
+        _safe_indexing(masks, tested),
+        said,
+    )
+    shown = outlined(display, [names[i] for i in places])
+    return {"model": model, "n": len(tested), "shown": shown}
+
+
+def _bundled(images: Any, value_range: tuple[float, float] | None) -> NDArray:
+    from hybridus.estimators.features import DeepFeatureExtractor
+
+    encoder = DeepFeatureExtractor("mobilenet_v2_0.35", weights="bundled", value_range=value_range)
+    return encoder.fit_transform(images)
+
+
+def _about(tasks: Mapping[str, Comparison], given: Mapping[str, Any]) -> list[tuple[str, str]]:
+    rows = {
+        key: "\n".join(value) if isinstance(value, list) else str(value)
+        for key, value in given.items()
+        if value not in (None, "")
+    }
+    for key, compared in tasks.items():
+        rows[f"folds of {key}"] = f"{len(compared.folds) // len(compared.table)}, {compared.split}"
+    known = {name: version for name, version in versions().items() if version}
+    rows["versions"] = ", ".join(f"{name} {version}" for name, version in known.items())
+    rows["python"] = platform.python_version()
+    return list(rows.items())

@@ -1,0 +1,236 @@
+"""The page of a comparison: its numbers are those of the tables, and no name in it runs."""
+
+import dataclasses
+import html
+import re
+
+import matplotlib
+import numpy as np
+import pytest
+from cli_estimators import BrightSegmenter
+from sklearn.dummy import DummyClassifier
+from sklearn.naive_bayes import GaussianNB
+from sklearn.svm import SVC
+from tiny_images import discs
+
+from hybridus import audit, compare
+from hybridus.protocol.comparison import Comparison
+from hybridus.report.answer import say_answer, say_limits
+from hybridus.report.page import write_report
+
+matplotlib.use("Agg")
+
+HOSTILE = "<script>window.pwned = 1</script>"
+CLASSES = ["normal $x_1$", HOSTILE, 'be"nign']
+NAMES = [f"scan ({i})'\"><img src=x onerror='window.pwned=1'>.png" for i in range(48)]
+
+
+@pytest.fixture(scope="module")
+def scans():
+    images, masks = discs(48)
+    target = np.arange(48) % 3
+    images[target == 1] //= 2
+    images[target == 2] = 255 - images[target == 2]
+    images[47] = images[44]  # a duplicate
+    return images, masks, target
+
+
+@pytest.fixture(scope="module")
+def found(scans):
+    """Three classifiers of little use, one of which says that it was trained by epochs."""
+    images, _, target = scans
+    rng = np.random.default_rng(0)
+    X = np.column_stack([images.mean((1, 2)), images.std((1, 2))]) + rng.normal(0, 25, (48, 2))
+    models = {"bayes": GaussianNB(), f"svm {HOSTILE}": SVC(), "dummy": DummyClassifier()}
+    compared = compare(models, X, target, groups="independent", n_splits=3)
+    epochs = np.arange(1, 4)
+    history = {"epoch": epochs, "loss": 1 / epochs, "val_loss": np.array([0.9, 0.5, 0.7])}
+    history["accuracy"] = history["val_accuracy"] = np.array([0.5, 0.7, 0.6])
+    return Comparison(
+        [
+            dataclasses.replace(one, history=history, best_epoch=2) if one.model == "bayes" else one
+            for one in compared.results
+        ],
+        split=compared.split,
+    )
+
+
+@pytest.fixture(scope="module")
+def of_masks(scans):
+    images, masks, _ = scans
+    models = {"bright": BrightSegmenter(), "brighter": BrightSegmenter(level=150)}
+    return compare(models, images, masks, groups="independent", n_splits=3)
+
+
+@pytest.fixture(scope="module")
+def page(scans, found, of_masks, tmp_path_factory):
+    """File of a page that shows all there is, of data with names that try to run code."""
+    images, masks, target = scans
+    path = tmp_path_factory.mktemp("page") / "report.html"
+    return found.report(
+        path,
+        segmentation=of_masks,
+        images=images,
+        masks=masks,
+        names=NAMES,
+        class_names=CLASSES,
+        features=images.reshape(48, -1)[:, ::7].astype(float),
+        audit=audit(images, target, masks, model=None, names=NAMES, class_names=CLASSES),
+        data_name=f"data of {HOSTILE}",
+        about={"seed": 0, "data digest": "abc", "models": ["one", HOSTILE]},
+        command=f"hybridus compare '{HOSTILE}'",
+    )
+
+
+def text_of(page):
+    """What a reader sees, without tags."""
+    written = re.sub(r"<(style|script)>.*?</\1>", "", page.read_text(), flags=re.DOTALL)
+    return " ".join(html.unescape(re.sub(r"<[^>]*>", " ", written)).split())
+
+
+def rows_of(page, section):
+    """Texts of the cells of the table of a section."""
+    part = page.read_text().split(f'<section id="{section}">')[1].split("</section>")[0]
+    body = part.split("<tbody>")[1].split("</tbody>")[0]
+    rows = [re.findall(r"<t[hd].*?>(.*?)</t[hd]>", row) for row in body.split("</tr>")[:-1]]
+    return [[html.unescape(re.sub("<.*?>", " ", cell)).strip() for cell in row] for row in rows]
+
+
+def test_numbers_are_those_of_the_tables(page, found, of_masks):
+    for section, compared in (("classification", found), ("segmentation", of_masks)):
+        rows = rows_of(page, section)
+        assert [row[0] for row in rows] == compared.table.index.tolist()
+        shown = [name for name in compared.metrics if compared.table[f"{name}_mean"].notna().any()]
+        for row in rows:
+            of_model = compared.table.loc[row[0]]
+            for name, cell in zip(shown, row[1:], strict=False):
+                low, high = compared.intervals.loc[(row[0], name), ["low", "high"]]
+                digits = 1 if name == "hausdorff_95" else 3
+                mean, spread = of_model[f"{name}_mean"], of_model[f"{name}_std"]
+                said = f"{mean:.{digits}f} ± {spread:.{digits}f}"
+                assert cell == f"{said} {low:.{digits}f} to {high:.{digits}f}"
+            assert row[-2] == f"{of_model['fit_seconds'] + of_model['score_seconds']:.1f}"
+        p = compared.differences["p_holm"].iloc[0]
+        verdict = compared.differences["verdict"].iloc[0]
+        assert rows[0][-1] == "best"
+        assert rows[1][-1] == f"{p:.2g}, {verdict}"
+        for line in compared.conclusions + say_answer(compared) + say_limits(compared):
+            assert " ".join(line.split()) in text_of(page)
+
+
+def test_everything_that_was_found_is_shown_in_order(page, found):
+    text = text_of(page)
+    wrong = found.samples[found.samples["model"] == "bayes"].eval("truth != predicted").sum()
+    order = [
+        "Which model to use",
+        "Not a medical device",
+        "What the audit found",
+        "2 images show a scan that another image shows too",
+        "Classification: the models",
+        "Segmentation: the models",
+        "Which classes are taken for which",
+        "ROC: normal $x_1$ against the rest",
+        "Precision and recall: normal $x_1$ against the rest",
+        "Reliability",
+        "Referral",
+        "bayes: loss",
+        "Masks of bright",
+        "The surest errors of bayes",
+        f"{wrong} of 48 images were got wrong",
+        "Map of the images",
+        "data digest abc",
+        "hybridus compare",
+    ]
+    places = [text.find(said) for said in order]
+    assert -1 not in places, order[places.index(-1)]
+    assert places == sorted(places)
+
+
+def test_what_users_named_is_text_and_nothing_is_loaded(page):
+    written = page.read_text()
+    assert HOSTILE not in written
+    assert html.escape(HOSTILE) in written
+    assert "<img src=x" not in written
+    assert written.count("<script>") == 1
+    assert "http:" not in written
+    assert "https:" not in written
+    links = re.findall(r"(?:src|href)=\"([^\"]*)", written) + re.findall(r"url\(([^)]*)", written)
+    assert all(link.strip('"').startswith(("data:", "#")) for link in links)
+    assert len(written) < 1_000_000
+
+
+def test_dots_errors_and_duplicates_are_on_the_map(page, scans, found):
+    part = page.read_text().split('<section id="map">')[1]
+    assert part.count("<circle") == 48
+    said = found.samples[found.samples["model"] == "bayes"].set_index("sample")
+    wrong = said.index[said["truth"] != said["predicted"]]
+    ringed = re.findall(r'class="wrong" data-place="(\d+)"', part)
+    assert sorted(map(int, ringed)) == sorted(wrong)
+    assert part.count("<line ") == 1  # scans 44 and 47
+
+
+def test_a_comparison_alone_makes_a_page(found, tmp_path):
+    alone = found.report(tmp_path / "alone.html", features=None)
+    text = text_of(alone)
+    for absent in ("Map of the images", "The surest errors", "Masks of", "Segmentation"):
+        assert absent not in text
+    assert "No audit was made" in text
+    assert rows_of(alone, "data") == [[str(k), "16", "33 %"] for k in range(3)]
+
+
+def test_what_cannot_be_reported_is_told(found, scans, tmp_path):
+    with pytest.raises(ValueError, match="nothing to report"):
+        write_report(tmp_path / "x.html")
+    with pytest.raises(ValueError, match="names has 2 values for 48 images"):
+        found.report(tmp_path / "x.html", images=scans[0], names=["a", "b"])
+    assert list(tmp_path.iterdir()) == []
+
+
+def wins(n, right, names=("good", "bad")):
+    """Two classifiers or more, of which each is right on a share of the samples."""
+    y = np.arange(n) % 2
+    X = np.arange(n)[:, np.newaxis]
+    known = {
+        name: np.random.default_rng(k).random(n) < share
+        for k, (name, share) in enumerate(zip(names, right, strict=True))
+    }
+    models = {name: Told(tuple(y ^ ~ok)) for name, ok in known.items()}
+    return compare(models, X, y, groups="independent", scoring="accuracy", n_splits=3)
+
+
+class Told(DummyClassifier):
+    """Answers with what it was told of each sample."""
+
+    def __init__(self, answers=()):
+        self.answers = answers
+        super().__init__()
+
+    def predict(self, X):
+        return np.asarray(self.answers)[np.asarray(X)[:, 0]].astype(int)
+
+
+def test_the_answer_says_what_is_settled_and_what_is_open():
+    settled = wins(300, (0.95, 0.6))
+    first, second = say_answer(settled)
+    assert first.startswith("Use good: it reaches an accuracy of 0.9")
+    assert second.startswith("That is settled: it is better than bad by 0.3")
+    first, second = say_answer(wins(60, (0.6, 0.58)))
+    assert first.startswith("No model is shown to be the best: ")
+    assert second.startswith("So choose by what else matters: of these two, ")
+    mixed = wins(300, (0.93, 0.92, 0.6), ("good", "twin", "bad"))
+    first, second = say_answer(mixed)
+    assert re.match("Use (good or twin|twin or good): these data do not tell them apart", first)
+    assert re.match(r"It is settled that (good|twin) is better than bad, and open against", second)
+    first, second = say_answer(wins(60, (0.9,), ("good",)))
+    assert first.startswith("good reaches an accuracy of ")
+    assert second.startswith("It is the only model")
+
+
+def test_limits_name_chance_failures_and_unknown_groups():
+    said = " ".join(say_limits(wins(60, (0.5, 0.4))))
+    assert "always answering with the most frequent class, which is right for 0.500" in said
+    assert "chosen of 2" in said
+    assert "always" not in " ".join(say_limits(wins(300, (0.95, 0.6))))
+    one = wins(60, (0.9,), ("good",))
+    unknown = Comparison(one.results, split="StratifiedKFold, groups unknown")
+    assert "Nobody said which images belong together" in say_limits(unknown)[0]
