@@ -33,6 +33,8 @@ from .exceptions import WeightsNotFoundError as WeightsNotFoundError
 from .exporting.export import export as export
 from .inputs.augmentation import Augmentation as Augmentation
 from .inputs.dicom_paths import dicom_path as dicom_path
+from .persistence.card import ModelCard as ModelCard
+from .persistence.model_file import load as load, read_card as read_card, save as save
 from .presets import list_presets as list_presets, make_preset as make_preset
 from .protocol.audit import Audit as Audit, audit as audit
 from .protocol.compare import compare as compare

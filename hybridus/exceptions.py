@@ -11,6 +11,7 @@ __all__ = [
     "DamagedFileError",
     "DivergedError",
     "FeatureStoreWarning",
+    "ModelFileError",
     "UngroupedWarning",
     "WeightsNotFoundError",
 ]
@@ -30,6 +31,10 @@ class DivergedError(FloatingPointError):
 
 class FeatureStoreWarning(CacheWarning):
     """Something is wrong with the feature store; results are right, but rows cost time again."""
+
+
+class ModelFileError(ValueError):
+    """A file is no model file of ours, is damaged, or holds what is no part of a model."""
 
 
 class UngroupedWarning(UserWarning):

@@ -157,6 +157,21 @@ def test_fitted_state_is_plain_data(fitted, data):
         pd.testing.assert_frame_equal(again.history_, fitted.history_)
 
 
+def test_a_model_file_answers_alike_without_the_weights(fitted, data, tmp_path, monkeypatch):
+    path = hybridus.save(fitted, tmp_path / "model.hybridus")
+    again = hybridus.load(path)
+    with monkeypatch.context() as patched:
+        patched.setattr("hybridus.training.loop.lease", fail)  # no network of Keras's
+        patched.setattr("hybridus.encoders.frozen.locate_weights", fail)
+        answered = list(answers(again, data[0]))
+    for was, now in zip(answers(fitted, data[0]), answered, strict=True):
+        if np.asarray(was).dtype.kind == "f":
+            np.testing.assert_allclose(now, was, atol=1e-5)
+        else:
+            np.testing.assert_array_equal(now, was)
+    assert hybridus.read_card(path).model.startswith(by_name(fitted))
+
+
 def test_a_history_is_made_of_plain_numbers(fitted):
     if not hasattr(fitted, "variables_"):
         pytest.skip("trains no network")

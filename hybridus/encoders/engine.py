@@ -23,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hybridus._environment import ForkGuard, cache_folder, n_threads
+from hybridus.encoders.carried import CarriedNetwork
 from hybridus.encoders.frozen import FrozenEncoder
 from hybridus.encoders.kept import Contents, keep, recall, refuse
 
@@ -73,6 +74,12 @@ def choose_engine(engine: EngineChoice, precision: str) -> EngineName:
     return engine
 
 
+def carries(engine: EngineChoice, network: CarriedNetwork | None) -> CarriedNetwork | None:
+    """Return the network that travels with an estimator where it can and may run here."""
+    present = importlib.util.find_spec("openvino") is not None
+    return network if present and engine != "keras" else None
+
+
 def engine_version(engine: EngineName) -> str | None:
     """Version of what runs networks, told without starting it; None where it is not installed."""
     try:
@@ -82,12 +89,16 @@ def engine_version(engine: EngineName) -> str | None:
 
 
 def open_engine(
-    frozen: FrozenEncoder, *, batch_size: int | None = None, cache: Path | None = None
+    frozen: FrozenEncoder,
+    *,
+    batch_size: int | None = None,
+    cache: Path | None = None,
+    carried: CarriedNetwork | None = None,
 ) -> Engine:
     """Return the engine of a frozen encoder, from this process's small pool where it is there.
 
     Without `batch_size` the engine's own is taken, and without `cache`, where compiled networks are
-    kept, the user's cache folder.
+    kept, the user's cache folder. Where `frozen` names a `carried` network, it must be that one.
     """
     _guard.check()
     batch_size = batch_size or _BATCH_SIZES[frozen.engine]
@@ -99,7 +110,7 @@ def open_engine(
             return _pool[key]
         engine: Engine
         if frozen.engine == "openvino":
-            engine = OpenVINOEngine(frozen, batch_size=batch_size, cache=cache)
+            engine = OpenVINOEngine(frozen, batch_size=batch_size, cache=cache, carried=carried)
         else:
             engine = KerasEngine(frozen, batch_size=batch_size)
         _pool[key] = engine
@@ -137,9 +148,16 @@ class OpenVINOEngine:
     """
 
     def __init__(
-        self, frozen: FrozenEncoder, *, batch_size: int, cache: Path | None = None
+        self,
+        frozen: FrozenEncoder,
+        *,
+        batch_size: int,
+        cache: Path | None = None,
+        carried: CarriedNetwork | None = None,
     ) -> None:
-        self._frozen = frozen
+        if frozen.carried != (carried.digest if carried else ""):
+            raise ValueError("the network that travels with this encoder is another one")
+        self._frozen, self._carried = frozen, carried
         self._cache = cache or cache_folder()
         self.batch_size = batch_size
         self._lock = threading.Lock()
@@ -148,7 +166,9 @@ class OpenVINOEngine:
 
     @functools.cached_property
     def _model(self) -> Any:
-        """The network that is kept on disk, or that Keras exports there."""
+        """The network that is carried, or kept on disk, or that Keras exports there."""
+        if self._carried is not None:
+            return read_network(self._carried)
         network = self._frozen.network_fingerprint
         kept = recall(self._cache, network, "network", {"xml", "bin"})
         if kept is not None:
@@ -264,16 +284,21 @@ def _core() -> Any:
     return load_openvino().Core()
 
 
-def frozen_network(frozen: FrozenEncoder, *, cache: Path | None = None) -> Any:
-    """Return the network of a frozen encoder as an OpenVINO model of the caller's own.
+def carry_frozen(frozen: FrozenEncoder, *, cache: Path | None = None) -> CarriedNetwork:
+    """Export the network of a frozen encoder, or take what is kept on disk of it.
 
     Float32 pixels (n, H, W, 3) on the 0..255 scale go in, one pooled vector a tap comes out.
     """
-    return OpenVINOEngine(frozen, batch_size=1, cache=cache)._model.clone()
+    cache = cache or cache_folder()
+    kept = recall(cache, frozen.network_fingerprint, "network", {"xml", "bin"})
+    if kept is None:
+        kept = _export(frozen)
+        keep(cache, frozen.network_fingerprint, "network", kept)
+    return CarriedNetwork.of(kept)
 
 
-def convert_network(network: Any, shape: tuple[int, ...], *, n_outputs: int = 1) -> Any:
-    """Convert a Keras network by Keras's own export, in float32, to an OpenVINO model.
+def carry_network(network: Any, shape: tuple[int, ...], *, n_outputs: int = 1) -> CarriedNetwork:
+    """Convert a Keras network by Keras's own export, in float32.
 
     Parameters
     ----------
@@ -283,8 +308,42 @@ def convert_network(network: Any, shape: tuple[int, ...], *, n_outputs: int = 1)
     n_outputs : int, default=1
         Outputs of the network.
     """
-    contents = _converted(network, shape, n_outputs)
-    return _core().read_model(contents["xml"], contents["bin"])
+    return CarriedNetwork.of(_converted(network, shape, n_outputs))
+
+
+def read_network(carried: CarriedNetwork) -> Any:
+    """Read a carried network as an OpenVINO model of the caller's own.
+
+    Raises
+    ------
+    ValueError
+        Where it is none.
+    """
+    contents = carried.contents
+    try:
+        return _core().read_model(contents["xml"], contents["bin"])
+    except RuntimeError as error:
+        raise ValueError(
+            f"the network that travels with this model cannot be read "
+            f"({str(error).splitlines()[0]})"
+        ) from error
+
+
+def run_carried(
+    carried: CarriedNetwork, batches: Iterable[NDArray]
+) -> Iterator[NDArray[np.float32]]:
+    """Yield what a carried network of one output says of each batch, computed in float32."""
+    _guard.check()
+    request = _compiled_carried(carried).create_infer_request()
+    for batch in batches:
+        request.infer([np.ascontiguousarray(batch)])
+        yield np.array(request.get_output_tensor().data)
+
+
+@functools.lru_cache(4)
+def _compiled_carried(carried: CarriedNetwork) -> Any:
+    options = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": n_threads()}
+    return _core().compile_model(read_network(carried), "CPU", options)
 
 
 def _export(frozen: FrozenEncoder) -> Contents:

@@ -36,21 +36,21 @@ class FrozenEncoder:
     digest: str
     engine: Literal["keras", "openvino"]
     precision: Literal["float32", "bfloat16"]
+    carried: str = ""  # digest of the network that travels with it, in place of one built here
 
     @property
     def network_fingerprint(self) -> str:
         """Digest of all that decides the network alone."""
-        return _digest(
-            {
-                "code": CODE_VERSION,
-                "architecture": self.architecture,
-                "preprocessing": asdict(self.spec.preprocessing),
-                "taps": self.taps,
-                "pooling": self.pooling,
-                "image_size": self.image_size,
-                "weights": self.digest,
-            }
-        )
+        told = {
+            "code": CODE_VERSION,
+            "architecture": self.architecture,
+            "preprocessing": asdict(self.spec.preprocessing),
+            "taps": self.taps,
+            "pooling": self.pooling,
+            "image_size": self.image_size,
+            "weights": self.digest,
+        }
+        return _digest(told | ({"carried": self.carried} if self.carried else {}))
 
     @property
     def fingerprint(self) -> str:

@@ -35,6 +35,7 @@ class Preprocessing:
 
 
 _APPLICATIONS = "keras.applications."
+REGISTERED = "registered"  # in place of a builder, in model files: who opens one registers it
 _TORCH_MEAN, _TORCH_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 # Keras puts one rescaling more behind EfficientNet's own normalisation where it loads ImageNet
@@ -79,7 +80,7 @@ class EncoderSpec:
     bundled: str | None = None
 
     def __post_init__(self) -> None:
-        if self._is_application:
+        if self.is_application:
             # Left to itself, the builder would download weights, and want its own input size.
             options = {"include_top": False, "weights": None, **self.options}
             object.__setattr__(self, "options", options)
@@ -88,7 +89,8 @@ class EncoderSpec:
         return hash(self.name)
 
     @property
-    def _is_application(self) -> bool:
+    def is_application(self) -> bool:
+        """Whether keras.applications builds it."""
         return isinstance(self.builder, str) and self.builder.startswith(_APPLICATIONS)
 
     def build(self, image_size: tuple[int, int]) -> Any:
@@ -125,7 +127,7 @@ class EncoderSpec:
         OSError
             Where Keras's server does not answer in a few seconds.
         """
-        with impatient(KERAS_SERVER if self._is_application else None):
+        with impatient(KERAS_SERVER if self.is_application else None):
             return self.function()(
                 **{**self.options, "weights": "imagenet"}, input_shape=(*self.image_size, 3)
             )
@@ -141,7 +143,7 @@ class EncoderSpec:
         None where only the built network can tell: a name does not say what a function does, nor
         the text of an object what is in it.
         """
-        if not self._is_application:
+        if not self.is_application:
             return None
         try:
             return json.dumps([self.builder, dict(self.options)], sort_keys=True)
@@ -152,6 +154,11 @@ class EncoderSpec:
         """Return the builder; a dotted path is imported."""
         if not isinstance(self.builder, str):
             return self.builder
+        if self.builder == REGISTERED:
+            raise ValueError(
+                f"encoder {self.name!r} comes from a model file, which does not hold its builder: "
+                "call register_encoder with it before the file is loaded"
+            )
         module, _, name = self.builder.rpartition(".")
         if module == "keras.applications":
             from hybridus._keras import keras

@@ -15,7 +15,15 @@ from sklearn.utils.validation import check_is_fitted
 
 from hybridus._environment import n_threads
 from hybridus._sklearn import Interval, StrOptions, _check_feature_names_in, _fit_context
-from hybridus.encoders.engine import Engine, EngineChoice, choose_engine, open_engine
+from hybridus.encoders.carried import CarriedNetwork
+from hybridus.encoders.engine import (
+    Engine,
+    EngineChoice,
+    carries,
+    carry_frozen,
+    choose_engine,
+    open_engine,
+)
 from hybridus.encoders.frozen import FrozenEncoder, Pooling, freeze
 from hybridus.encoders.registry import EncoderSpec
 from hybridus.estimators.fitting import all_or_nothing
@@ -83,6 +91,9 @@ class DeepFeatureExtractor(OnImages, TransformerMixin, BaseEstimator):
     frozen_ : FrozenEncoder
         What decides a feature, as plain data: encoder, layers, pooling, input size and the digest
         of the weights.
+    network_ : CarriedNetwork or None
+        The exported network, where the extractor comes from a file of `hybridus.save` that holds
+        it: then neither weights nor Keras are needed, unless with ``engine="keras"``.
 
     Notes
     -----
@@ -165,6 +176,7 @@ class DeepFeatureExtractor(OnImages, TransformerMixin, BaseEstimator):
             engine=choose_engine(self.engine, self.precision),
             precision=self.precision,
         )
+        self.network_ = None
         self._fitted_with = self._deciding()
         declared = {*self.frozen_.spec.taps, self.frozen_.spec.last, "output"}
         if not declared.issuperset(self.frozen_.taps):
@@ -270,7 +282,16 @@ class DeepFeatureExtractor(OnImages, TransformerMixin, BaseEstimator):
                 "call fit again"
             )
 
+    def _carried(self) -> CarriedNetwork | None:
+        return carries(self.engine, getattr(self, "network_", None))
+
+    def _carry(self) -> CarriedNetwork:
+        """Export the network, or hand on the one that is carried."""
+        return self._carried() or carry_frozen(replace(self.frozen_, engine="openvino"))
+
     def _frozen(self) -> FrozenEncoder:
+        if (carried := self._carried()) is not None:
+            return replace(self.frozen_, engine="openvino", carried=carried.digest)
         return replace(self.frozen_, engine=choose_engine(self.engine, self.precision))
 
     def _store(self) -> FeatureStore | None:
@@ -283,7 +304,9 @@ class DeepFeatureExtractor(OnImages, TransformerMixin, BaseEstimator):
     def _open(self) -> Engine:
         store = self._store()
         cache = None if store is None else store.location
-        return open_engine(self._frozen(), batch_size=self.batch_size, cache=cache)
+        return open_engine(
+            self._frozen(), batch_size=self.batch_size, cache=cache, carried=self._carried()
+        )
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()

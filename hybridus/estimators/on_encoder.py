@@ -15,7 +15,7 @@ from hybridus.encoders.registry import EncoderSpec
 from hybridus.estimators.parameters import with_parameters
 from hybridus.inputs.augmentation import Augmentation
 from hybridus.inputs.images import Images
-from hybridus.training.batches import Batches, open_batches
+from hybridus.training.batches import Batches, PixelBatches, open_batches
 
 if TYPE_CHECKING:
     from hybridus.encoders.partition import Partition
@@ -96,6 +96,13 @@ class OnEncoder:
             engine=choose_engine(self.engine, "float32"),
             precision="float32",
         )
+
+    @property
+    def _input_size(self: Any) -> tuple[int, int]:
+        return self.frozen_.image_size
+
+    def _open_pixels(self: Any, images: Images) -> Batches:
+        return PixelBatches(images, self.frozen_.image_size, resize=self.frozen_.resize)
 
     def _partitions(self: Any) -> list["Partition"]:
         from hybridus.encoders.partition import partitions

@@ -7,6 +7,7 @@ import math
 import warnings
 from abc import abstractmethod
 from collections.abc import Hashable, Iterator, Mapping
+from copy import copy
 from dataclasses import KW_ONLY
 from functools import partial
 from numbers import Integral, Real
@@ -20,6 +21,8 @@ from sklearn.callback import CallbackSupportMixin
 from sklearn.utils import check_random_state
 
 from hybridus._sklearn import Interval, StrOptions
+from hybridus.encoders.carried import CarriedNetwork
+from hybridus.encoders.engine import carries, carry_network, run_carried
 from hybridus.estimators.on_images import OnImages
 from hybridus.estimators.parameters import with_parameters
 from hybridus.inputs.augmentation import Augmentation, resolve_augmentation
@@ -85,6 +88,9 @@ class NetworkEstimator(OnImages, CallbackSupportMixin, BaseEstimator):
         Epoch with the lowest watched loss; with `early_stopping` its weights are kept.
     variables_ : dict of str to array
         Values of all variables, by their path.
+    network_ : CarriedNetwork or None
+        The exported network, where the estimator comes from a file of `hybridus.save`: then it
+        answers without Keras, in float32.
     """
 
     _: KW_ONLY
@@ -229,6 +235,13 @@ class NetworkEstimator(OnImages, CallbackSupportMixin, BaseEstimator):
         """Yield what the trained network says of the images, part by part."""
         from hybridus.training.loop import lease
 
+        if (carried := self._carried()) is not None:
+            for start in range(0, len(images), HELD_TOGETHER):
+                rows = range(start, min(len(images), start + HELD_TOGETHER))
+                pixels = self._open_pixels(subset(images, rows))
+                found = run_carried(carried, plain_batches(pixels, len(rows)))
+                yield np.concatenate(list(found))
+            return
         done = 0
         for partition in self._partitions():
             if done == len(images):
@@ -242,6 +255,34 @@ class NetworkEstimator(OnImages, CallbackSupportMixin, BaseEstimator):
                         break
                     yield network.predict(plain_batches(batches, len(rows)))
                     done = rows.stop
+
+    def _carried(self) -> CarriedNetwork | None:
+        return carries(getattr(self, "engine", "auto"), getattr(self, "network_", None))
+
+    def _carry(self) -> CarriedNetwork:
+        """Export the network from the pixels on, in float32, or hand on the one that is carried."""
+        from hybridus.training.loop import lease
+
+        if (carried := self._carried()) is not None:
+            return carried
+        model: Any = copy(self)
+        model.precision = "float32"
+        if hasattr(model, "cache"):
+            model.cache = False
+        partition = model._partitions()[-1]
+        with lease(model._key(partition), partial(model._build, partition)) as network:
+            network.restore(model.variables_)
+            channels = network.model.inputs[0].shape[-1]
+            return carry_network(network.model, (*self._input_size, channels))
+
+    @property
+    @abstractmethod
+    def _input_size(self) -> tuple[int, int]:
+        """Height and width of the images that the network takes."""
+
+    @abstractmethod
+    def _open_pixels(self, images: Images) -> Batches:
+        """Make images into what the whole network takes: pixels."""
 
     @abstractmethod
     def _partitions(self) -> list[Any]:
@@ -330,6 +371,7 @@ class NetworkEstimator(OnImages, CallbackSupportMixin, BaseEstimator):
     def _learned(outcome: "Outcome") -> dict[str, Any]:
         return {
             "variables_": outcome.values,
+            "network_": None,
             "_history": outcome.history,
             "n_iter_": len(outcome.history),
             "best_epoch_": outcome.best_epoch,

@@ -6,16 +6,13 @@ Knows which estimators have such a form, and what each of their networks sees.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from copy import copy
-from dataclasses import replace
-from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
 from sklearn.base import is_classifier
 from sklearn.pipeline import FeatureUnion, Pipeline
 
-from hybridus.encoders.engine import convert_network, frozen_network
+from hybridus.encoders.engine import read_network
 from hybridus.estimators.classifiers import FineTunedClassifier
 from hybridus.estimators.features import DeepFeatureExtractor
 from hybridus.estimators.segmenters import VotingSegmenter
@@ -154,9 +151,8 @@ def _rows(features: Any, pixels: Pixels) -> Any:
     parts = []
     for name, extractor in zip(names, _extractors(features), strict=True):
         extractor._check_unchanged()
-        frozen = replace(extractor.frozen_, engine="openvino")
-        seen = transpose(pixels.planes(frozen.image_size), (0, 2, 3, 1))
-        row = concat(join(frozen_network(frozen), seen))
+        seen = transpose(pixels.planes(extractor.frozen_.image_size), (0, 2, 3, 1))
+        row = concat(join(read_network(extractor._carry()), seen))
         share = weights.get(name, 1)
         parts.append(row if share == 1 else ops().multiply(row, constant(share)))
     return concat(parts)
@@ -164,18 +160,9 @@ def _rows(features: Any, pixels: Pixels) -> Any:
 
 def _trained(model: Any, pixels: Pixels) -> Any:
     """Output of a network that was trained, in float32 whatever it was trained in."""
-    from hybridus.training.loop import lease
-
-    model = copy(model)
-    model.precision = "float32"
-    if hasattr(model, "cache"):
-        model.cache = False  # the network from the pixels on
-    partition = model._partitions()[-1]
     ((size, _),) = what_is_seen(model)
-    with lease(model._key(partition), partial(model._build, partition)) as network:
-        network.restore(model.variables_)
-        channels = network.model.inputs[0].shape[-1]
-        converted = convert_network(network.model, (*size, channels))
+    converted = read_network(model._carry())
+    channels = converted.inputs[0].get_partial_shape()[3].get_length()
     seen = pixels.planes(size)
     seen = luminance(seen) if channels == 1 else seen
     o = ops()

@@ -241,6 +241,9 @@ class NetworkSegmenter(SegmenterMixin, NetworkEstimator):
             images, self.mask_size_, resize=self.resize_, channels=1, augmentation=augmentation
         )
 
+    def _open_pixels(self, images: Images) -> Batches:
+        return PixelBatches(images, self.mask_size_, resize=self.resize_, channels=1)
+
     def _key(self, partition: Any) -> Hashable:
         # The class itself: two of one name may build different networks.
         return (type(self), self._built_from(partition), self._traced())

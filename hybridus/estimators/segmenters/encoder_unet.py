@@ -112,10 +112,6 @@ class EncoderUNetSegmenter(OnEncoder, NetworkSegmenter):
         self.frozen_ = self._freeze()
         check_aspect(self._input_size, self.mask_size_, self.resize)
 
-    @property
-    def _input_size(self) -> tuple[int, int]:
-        return self.frozen_.image_size
-
     def _kept_as(self) -> str:
         return self.activation_dtype
 

@@ -1,0 +1,1 @@
+"""Model files: estimators on disk that are opened without running code from the file."""
