@@ -138,7 +138,7 @@ class TestPixels:
 
     def test_are_read_from_files_once(self, every_form, monkeypatch):
         batches = PixelBatches(as_images(every_form["paths"]), SIZE)
-        monkeypatch.setattr("hybridus.inputs.images.Image.open", None)
+        monkeypatch.setattr("PIL.Image.open", None)
         assert everything(batches).shape == (6, 8, 8, 3)
 
     def test_are_read_again_for_each_batch_where_the_disk_is_full(self, every_form, monkeypatch):
@@ -268,7 +268,7 @@ class TestContent:
         expected = content_keys(as_images(every_form["array"]))
         paths = every_form["paths"]
         assert content_keys(as_images(paths)) == expected
-        monkeypatch.setattr("hybridus.inputs.images.Image.open", None)
+        monkeypatch.setattr("PIL.Image.open", None)
         assert content_keys(as_images(paths[::-1])) == expected[::-1]
 
     def test_files_that_have_changed_are_read_again(self, scans, tmp_path):

@@ -17,7 +17,7 @@ from hybridus import (
     PixelSegmenter,
     VotingSegmenter,
 )
-from hybridus.inputs import images as images_module
+from hybridus.inputs import forms
 from hybridus.store.activations import ACTIVATIONS
 
 ONCE = {"max_epochs": 1, "random_state": 0}
@@ -51,13 +51,13 @@ ALL = [
 @pytest.fixture
 def decoded(monkeypatch):
     """How often each file was decoded."""
-    counts, read_image = Counter(), images_module.read_image
+    counts, read_image = Counter(), forms.read_image
 
     def counting(path, **options):
         counts[str(path)] += 1
         return read_image(path, **options)
 
-    monkeypatch.setattr(images_module, "read_image", counting)
+    monkeypatch.setattr(forms, "read_image", counting)
     ACTIVATIONS.clear()
     return counts
 

@@ -181,7 +181,7 @@ class TestStore:
         monkeypatch.setattr("hybridus.inputs.files.time.time_ns", lambda: now() + 10**10)
         store = tmp_path / "store"
         before = extractor(cache=store).fit_transform([path])
-        monkeypatch.setattr("hybridus.inputs.images.Image.open", None)
+        monkeypatch.setattr("PIL.Image.open", None)
         np.testing.assert_array_equal(extractor(cache=store).fit_transform([path]), before)
         with pytest.raises((TypeError, ValueError), match="NoneType"):
             extractor(cache=FeatureStore(store, file_entries=False)).fit_transform([path])
