@@ -1,5 +1,6 @@
 """The page of a comparison: its numbers are those of the tables, and no name in it runs."""
 
+import base64
 import dataclasses
 import html
 import re
@@ -7,6 +8,7 @@ import re
 import matplotlib
 import numpy as np
 import pytest
+from browser import Browser
 from cli_estimators import BrightSegmenter
 from sklearn.dummy import DummyClassifier
 from sklearn.naive_bayes import GaussianNB
@@ -234,3 +236,86 @@ def test_limits_name_chance_failures_and_unknown_groups():
     one = wins(60, (0.9,), ("good",))
     unknown = Comparison(one.results, split="StratifiedKFold, groups unknown")
     assert "Nobody said which images belong together" in say_limits(unknown)[0]
+
+
+# In a browser.
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory):
+    """One Chromium for all."""
+    one = Browser(tmp_path_factory.mktemp("chromium"))
+    yield one
+    one.close()
+
+
+PICTURES = """
+(async () => {
+  const sheet = getComputedStyle(document.querySelector(".thumbnail")).backgroundImage;
+  const sources = [...document.images].map((one) => one.src)
+    .concat([...document.querySelectorAll("svg image")]
+      .map((one) => one.href.baseVal), [sheet.slice(5, -2)]);
+  return Promise.all(sources.map(async (source) => {
+    const picture = new Image();
+    picture.src = source;
+    await picture.decode();
+    return picture.naturalWidth;
+  }));
+})()
+"""
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+def test_a_browser_shows_it_without_complaint_network_or_overflow(page, browser, width):
+    browser.open(page, width)
+    widths = browser.ask(PICTURES)
+    assert len(widths) > 9 + 3
+    assert min(widths) > 0
+    assert browser.ask("document.documentElement.scrollWidth <= innerWidth")
+    assert browser.ask("innerWidth") == width
+    wide = "[...document.querySelectorAll('main *')].filter((one) => !one.closest('.scroll, svg')"
+    wide += " && one.getBoundingClientRect().right > innerWidth + 1).map((one) => one.outerHTML)"
+    assert browser.ask(wide) == []
+    assert browser.ask("typeof window.pwned") == "undefined"
+    assert browser.complaints == []
+    assert [url for url in browser.requests if not url.startswith(("data:", "file:"))] == []
+    named = "[...document.querySelectorAll('img, svg')].every((one) => (one.alt ||"
+    named += " one.getAttribute('aria-label') || one.closest('[aria-label]')))"
+    assert browser.ask(named)
+
+
+def test_pointing_at_a_dot_shows_its_image_and_name(page, browser):
+    browser.open(page)
+    shown = """
+    (() => {
+      const dot = document.querySelector('circle[data-place="7"]');
+      dot.dispatchEvent(new PointerEvent("pointerover", { bubbles: true }));
+      const tip = document.getElementById("tip");
+      const place = getComputedStyle(tip.querySelector(".thumbnail")).backgroundPosition;
+      return [tip.hidden, document.getElementById("tip-text").textContent, place];
+    })()
+    """
+    hidden, text, place = browser.ask(shown)
+    assert not hidden
+    assert text.splitlines()[0] == NAMES[7]
+    assert text.splitlines()[1].startswith(HOSTILE)
+    assert place == "0px -128px"  # the first of the second row of seven
+    away = "document.getElementById('map-box').dispatchEvent(new PointerEvent('pointerleave'))"
+    browser.ask(away)
+    assert browser.ask("document.getElementById('tip').hidden")
+
+
+def test_it_is_dark_where_the_reader_likes_it_dark_and_white_on_paper(page, browser):
+    ground = "getComputedStyle(document.body).backgroundColor"
+    dark = [{"name": "prefers-color-scheme", "value": "dark"}]
+    browser.open(page)
+    assert browser.ask(ground) == "rgb(255, 255, 255)"
+    browser.call("Emulation.setEmulatedMedia", features=dark)
+    assert browser.ask(ground) == "rgb(20, 24, 28)"
+    ink = "getComputedStyle(document.querySelector('#answers figure svg')).fill"
+    assert browser.ask(ink) == "rgb(228, 232, 236)"
+    browser.call("Emulation.setEmulatedMedia", media="print", features=dark)
+    assert browser.ask(ground) == "rgb(255, 255, 255)"
+    browser.call("Emulation.setEmulatedMedia", media="", features=[])
+    printed = base64.b64decode(browser.call("Page.printToPDF", printBackground=True)["data"])
+    assert printed.startswith(b"%PDF")

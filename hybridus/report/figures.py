@@ -55,12 +55,16 @@ def inline_svg(draw: Callable[[Axes], object], size: tuple[float, float], what: 
         Whatever stands in the figure is text in it.
     """
     with plainly_drawn(what):
+        from matplotlib.backends.backend_svg import FigureCanvasSVG
         from matplotlib.figure import Figure
 
-        figure = Figure(figsize=size, layout="constrained")
-        draw(figure.subplots())
+        figure = Figure(figsize=size, layout="constrained", facecolor="none")
+        ax = figure.subplots()
+        ax.set_facecolor("none")
+        draw(ax)
         written = io.StringIO()
-        figure.savefig(written, format="svg", transparent=True, metadata={"Date": None})
+        # Not savefig, which draws all of it twice.
+        FigureCanvasSVG(figure).print_svg(written, metadata={"Date": None})
     svg = written.getvalue()
     body = svg[svg.index(">", svg.index("<svg")) + 1 :]
     body = re.sub(r"<metadata>.*?</metadata>", "", body, flags=re.DOTALL)
