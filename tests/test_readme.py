@@ -103,7 +103,7 @@ def test_the_code_of_the_readme_runs(small_encoders, busi_here, monkeypatch):
         for written, run in AS_RUN.items():
             block = block.replace(written, run)
         exec(compile(block, f"README.md, block {number}", "exec"), names)
-    assert os.path.exists("model.joblib")
+    assert os.path.exists("model.hybridus")
     assert not unused, "text that the README no longer has"
 
 
