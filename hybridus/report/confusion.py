@@ -113,7 +113,9 @@ class ConfusionDisplay:
         for place, text in enumerate(drawn.text_.ravel()):
             count, share = counts.ravel()[place], shares.ravel()[place]
             text.set_text(f"{count:.0f}\n{100 * share:.0f} %")
-        ax.set(xlabel="answer", ylabel="truth", title=self.model)
+        ax.set_title(self.model, fontsize="medium")
+        ax.set_xlabel("answer", fontstyle="italic")
+        ax.set_ylabel("truth", fontstyle="italic", labelpad=8)
         ax.tick_params(axis="y", rotation=90)
         for label in ax.get_yticklabels():
             label.set_verticalalignment("center")

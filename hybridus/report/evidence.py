@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -62,6 +62,7 @@ class Dot:
     answer: str
     color: str
     wrong: bool
+    twin: bool  # whether another image shows the same scan
 
 
 @dataclass(frozen=True)
@@ -102,11 +103,17 @@ def answers_of(comparison: Comparison, model: str) -> pd.DataFrame:
 
 
 def surest_errors(
-    answers: pd.DataFrame, images: Images, names: Sequence[str], class_name: Callable[[Any], str]
+    answers: pd.DataFrame,
+    images: Images,
+    names: Sequence[str],
+    class_name: Callable[[Any], str],
+    groups: Mapping[int, Any],
 ) -> list[Error]:
-    """Images that were got wrong with the highest scores, the surest first."""
+    """Images that were got wrong with the highest scores, the surest first, one of a group."""
     wrong = answers[answers["truth"] != answers["answer"]]
-    shown = wrong.sort_values("sure", ascending=False, kind="stable").head(_N_ERRORS)
+    wrong = wrong.sort_values("sure", ascending=False, kind="stable")
+    group = pd.Series([groups.get(i, f"image {i}") for i in wrong.index], dtype=object)
+    shown = wrong[~group.duplicated().to_numpy()].head(_N_ERRORS)
     errors = []
     for place, row in zip(shown.index.tolist(), shown.to_dict("records"), strict=True):
         sure = ""
@@ -157,6 +164,7 @@ def draw_map(
     on_map = 12 + (positions - lowest) / span * (np.array(_MAP) - 24)
     classes = np.unique(target).tolist()
     colors = {label: LINES[k % len(LINES)]["color"] for k, label in enumerate(classes)}
+    twins = set(pairs.ravel().tolist())
     said = {} if answers is None else answers["answer"].to_dict()
     dots = [
         Dot(
@@ -168,6 +176,7 @@ def draw_map(
             class_name(said[i]) if i in said else "",
             colors[target[i]],
             i in said and said[i] != target[i],
+            i in twins,
         )
         for place, i in enumerate(shown.tolist())
     ]

@@ -168,7 +168,7 @@ def write_report(
                 "model": best,
                 "n": len(answers),
                 "n_wrong": int((answers["truth"] != answers["answer"]).sum()),
-                "shown": surest_errors(answers, read, shown_names, named),
+                "shown": surest_errors(answers, read, shown_names, named, _groups(tasks, audit)),
             }
         if features is not None and labels is not None:
             rows = _bundled(images, value_range) if isinstance(features, str) else features
@@ -213,6 +213,18 @@ def _labels(target: ArrayLike | None, classification: Comparison | None) -> NDAr
     for test, truth in parts:
         labels[test] = truth
     return labels
+
+
+def _groups(tasks: Mapping[str, Comparison], audit: Audit | None) -> dict[int, Any]:
+    """Group of each image of the classification, by its position, where any is known."""
+    if audit is not None:
+        return dict(enumerate(audit.groups.tolist()))
+    return {
+        position: group
+        for one in tasks["classification"].results
+        if one.groups is not None
+        for position, group in zip(one.test.tolist(), one.groups.tolist(), strict=True)
+    }
 
 
 def _names(names: Sequence[str] | None, images: Images | None) -> list[str]:
@@ -280,7 +292,7 @@ def _task(key: str, compared: Comparison) -> dict[str, Any]:
                 "model": str(model),
                 "cells": cells,
                 "seconds": f"{row['fit_seconds'] + row['score_seconds']:.1f}",
-                "p": "best" if known is None else f"{known['p_holm']:.2g}, {known['verdict']}",
+                "p": "best" if known is None else f"{_p(known['p_holm'])}, {known['verdict']}",
             }
         )
     n_folds = len(compared.results) // len(table)
@@ -307,6 +319,10 @@ def _task(key: str, compared: Comparison) -> dict[str, Any]:
             f"{key}: {heading(metrics[0])} of each model with its 95 % interval",
         ),
     }
+
+
+def _p(value: float) -> str:
+    return "<0.001" if value < 0.001 else f"{value:.2g}"
 
 
 def _score(mean: float, spread: float, metric: str) -> str:
