@@ -186,7 +186,19 @@ def test_what_cannot_be_reported_is_told(found, scans, tmp_path):
         write_report(tmp_path / "x.html")
     with pytest.raises(ValueError, match="names has 2 values for 48 images"):
         found.report(tmp_path / "x.html", images=scans[0], names=["a", "b"])
+    with pytest.raises(ValueError, match="class_names has 2 names, .* 0 to 1; got the class 2"):
+        found.report(tmp_path / "x.html", class_names=["a", "b"])
     assert list(tmp_path.iterdir()) == []
+
+
+def test_long_names_of_classes_are_whole_and_untested_images_have_no_class(tmp_path):
+    y = np.array(["normal", "malignant", "benign"])[np.arange(60) % 3]
+    X = np.random.default_rng(0).normal(size=(60, 2))
+    found = compare({"bayes": GaussianNB()}, X, y, groups="independent", n_splits=2)
+    rows = rows_of(found.report(tmp_path / "x.html"), "data")
+    assert [row[0] for row in rows] == ["benign", "malignant", "normal"]
+    half = Comparison(found.results[:1])
+    assert "<th>share" not in half.report(tmp_path / "x.html").read_text()
 
 
 def wins(n, right, names=("good", "bad")):

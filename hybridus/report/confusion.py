@@ -124,5 +124,18 @@ class ConfusionDisplay:
 
 
 def class_name(label: Any, class_names: Sequence[str] | None) -> str:
-    """Name of a class, where there are names for the numbers of classes."""
-    return str(label) if class_names is None else str(class_names[int(label)])
+    """Name of a class, where there are names for the numbers of classes.
+
+    Raises
+    ------
+    ValueError
+        If the class is no number that has a name.
+    """
+    if class_names is None:
+        return str(label)
+    if label not in range(len(class_names)):
+        raise ValueError(
+            f"class_names has {len(class_names)} names, for the classes 0 to "
+            f"{len(class_names) - 1}; got the class {label!r}"
+        )
+    return str(class_names[int(label)])

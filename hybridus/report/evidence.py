@@ -118,7 +118,8 @@ def surest_errors(
     for place, row in zip(shown.index.tolist(), shown.to_dict("records"), strict=True):
         sure = ""
         if np.isfinite(row["sure"]):
-            sure = f"{'probability' if row['probability'] else 'score'} {row['sure']:.2f}"
+            kind = "probability" if row["probability"] else "score (no probability)"
+            sure = f"{kind} {row['sure']:.2f}"
         picture = small_picture(images[place], _SIDE)
         truth, answer = class_name(row["truth"]), class_name(row["answer"])
         errors.append(Error(names[place], truth, answer, sure, data_uri(picture)))

@@ -131,9 +131,10 @@ def write_report(
     if classification is None and segmentation is None:
         raise ValueError("nothing to report: give classification or segmentation, a Comparison")
     read = None if images is None else as_images(images, value_range=value_range)
-    labels = _labels(target, classification)
+    labels = _labels(target, classification, read)
     shown_names = _names(names, read)
-    for what, given in (("target", labels), ("names", shown_names)):
+    looked_at = None if audit is None else audit.groups
+    for what, given in (("target", labels), ("names", shown_names), ("audit", looked_at)):
         if read is not None and given is not None and len(given) != len(read):
             raise ValueError(f"{what} has {len(given)} values for {len(read)} images")
 
@@ -203,16 +204,18 @@ def _rendered(context: dict[str, Any]) -> str:
     )
 
 
-def _labels(target: ArrayLike | None, classification: Comparison | None) -> NDArray | None:
-    """Class of each image, those of the comparison where none are given."""
+def _labels(
+    target: ArrayLike | None, classification: Comparison | None, images: Images | None
+) -> NDArray | None:
+    """Class of each image; where none are given those that folds tested, if they tested all."""
     if target is not None or classification is None:
         return None if target is None else np.asarray(target)
     parts = [(one.test, one.truth) for one in classification.results if one.truth is not None]
-    n = 1 + max(int(test.max()) for test, _ in parts)
-    labels = np.full(n, parts[0][1][0])
-    for test, truth in parts:
-        labels[test] = truth
-    return labels
+    tested = np.concatenate([test for test, _ in parts])
+    truth = np.concatenate([truth for _, truth in parts])
+    positions, first = np.unique(tested, return_index=True)
+    n = len(positions) if images is None else len(images)
+    return truth[first] if np.array_equal(positions, np.arange(n)) else None
 
 
 def _groups(tasks: Mapping[str, Comparison], audit: Audit | None) -> dict[int, Any]:
@@ -359,6 +362,7 @@ def _judgement(compared: Comparison, class_names: Sequence[str] | None) -> dict[
             except ValueError:  # no model ranks
                 continue
     found: dict[str, Any] = {"confusion": confusion, "curves": curves}
+    found["n_left_out"] = len(models) - len(confusion)
     found["reliability"] = found["referral"] = None
     if not compared.reliability().empty:
         reliable = partial(ReliabilityDisplay.from_comparison, compared)

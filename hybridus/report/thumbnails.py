@@ -6,6 +6,7 @@ import base64
 import io
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +17,7 @@ from hybridus.inputs.images import Images
 from hybridus.inputs.resizing import map_ahead
 
 _MOST_PIXELS = 3_000_000  # of all on one sheet: some 600 kB
+_MAY_BE_PNG = 128 * 128  # pixels: of more it takes seconds, and scans are never smaller so
 _SIDES = (24, 64)  # pixels of one on the sheet, least and most
 
 
@@ -30,9 +32,10 @@ def small_picture(image: NDArray, side: int) -> Image.Image:
 def data_uri(picture: Image.Image, quality: int = 80) -> str:
     """Write a picture into text, in the smaller of two formats that every browser reads."""
     written = []
-    for kind, options in (("jpeg", {"quality": quality}), ("png", {"optimize": True})):
+    options: dict[str, dict[str, Any]] = {"jpeg": {"quality": quality}, "png": {}}
+    for kind in options if picture.width * picture.height <= _MAY_BE_PNG else ("jpeg",):
         file = io.BytesIO()
-        picture.save(file, kind, **options)
+        picture.save(file, kind, **options[kind])
         written.append((len(file.getvalue()), kind, file.getvalue()))
     _, kind, content = min(written)
     return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
