@@ -115,7 +115,7 @@ def test_numbers_are_those_of_the_tables(page, found, of_masks):
         p = compared.differences["p_holm"].iloc[0]
         verdict = compared.differences["verdict"].iloc[0]
         assert rows[0][-1] == "best"
-        assert rows[1][-1] == f"{'<0.001' if p < 0.001 else f'{p:.2g}'}, {verdict}"
+        assert rows[1][-1] == f"{'<0.001' if p < 0.001 else f'{p:.2g}'} {verdict}"
         for line in compared.conclusions + say_answer(compared) + say_limits(compared):
             assert " ".join(line.split()) in text_of(page)
 

@@ -53,7 +53,7 @@ def lay_out(features: ArrayLike, *, random_state: int = 0) -> NDArray[np.float64
     scaled = StandardScaler().fit_transform(np.asarray(features, dtype=np.float64))
     n, width = scaled.shape
     n_kept = min(50, n, width)
-    with threadpool_limits(1, "blas"):  # which gains nothing from more on so little
+    with threadpool_limits(1):  # more threads wait for one another on so little
         kept = PCA(n_kept, svd_solver="randomized", random_state=random_state).fit_transform(scaled)
         if n < 10 or n > _MOST_BY_NEIGHBOURS:
             return np.column_stack([kept, np.zeros((n, 2))])[:, :2]

@@ -43,6 +43,7 @@ if TYPE_CHECKING:
 
 _MOST_PANELS = 4  # classes that have curves of their own; of more the mean is drawn
 _MOST_MATRICES = 6
+_LOWER_IS_BETTER = ("hausdorff_95", "false_positive_rate")
 _SQUARE = (4.0, 3.9)  # inches
 
 Named = Callable[[Any], str]
@@ -295,7 +296,8 @@ def _task(key: str, compared: Comparison) -> dict[str, Any]:
                 "model": str(model),
                 "cells": cells,
                 "seconds": f"{row['fit_seconds'] + row['score_seconds']:.1f}",
-                "p": "best" if known is None else f"{_p(known['p_holm'])}, {known['verdict']}",
+                "p": "" if known is None else _p(known["p_holm"]),
+                "verdict": "best" if known is None else known["verdict"],
             }
         )
     n_folds = len(compared.results) // len(table)
@@ -309,12 +311,12 @@ def _task(key: str, compared: Comparison) -> dict[str, Any]:
         "answer": say_answer(compared),
         "limits": say_limits(compared),
         "subtitle": f"{len(table)} model{'s' * (len(table) > 1)} on the same {n_folds} folds.",
-        "headings": [heading(name) for name in metrics],
+        "headings": [heading(name) + " ↓" * (name in _LOWER_IS_BETTER) for name in metrics],
         "rows": rows,
         "note": "Mean ± standard deviation over folds, and below it the 95 % interval of the mean "
         f"on other groups of this kind. Seconds: fit and score, of a fold.{meanings}"
-        + tested
-        * (len(table) > 1),
+        + " ↓: lower is better." * any(name in _LOWER_IS_BETTER for name in metrics)
+        + tested * (len(table) > 1),
         "conclusions": compared.conclusions,
         "forest": _drawn(
             partial(ForestDisplay.from_comparison, compared),
