@@ -23,7 +23,7 @@ from hybridus.report.page import write_report
 matplotlib.use("Agg")
 
 HOSTILE = "<script>window.pwned = 1</script>"
-CLASSES = ["normal $x_1$", HOSTILE, 'be"nign']
+CLASSES = ["normal $x_1$", HOSTILE, 'be"nign\udce9']
 NAMES = [f"scan ({i})'\"><img src=x onerror='window.pwned=1'>.png" for i in range(48)]
 
 
@@ -197,8 +197,31 @@ def test_long_names_of_classes_are_whole_and_untested_images_have_no_class(tmp_p
     found = compare({"bayes": GaussianNB()}, X, y, groups="independent", n_splits=2)
     rows = rows_of(found.report(tmp_path / "x.html"), "data")
     assert [row[0] for row in rows] == ["benign", "malignant", "normal"]
-    half = Comparison(found.results[:1])
-    assert "<th>share" not in half.report(tmp_path / "x.html").read_text()
+    half = Comparison([found.results[0].without_predictions()])
+    text = text_of(half.report(tmp_path / "x.html"))
+    assert "bayes reaches an accuracy of" in text
+    for absent in ("class images share", "What the classifiers say", "Reliability"):
+        assert absent not in text
+
+
+def test_masks_of_a_part_of_the_images_are_named_right(scans, of_masks, tmp_path):
+    images, masks, _ = scans
+    more = np.concatenate([images[::-1], images])  # the segmented ones come last
+    page = write_report(
+        tmp_path / "x.html",
+        segmentation=of_masks,
+        images=more,
+        masks=masks,
+        segmented=np.arange(48, 96),
+        features=None,
+        names=[f"caf\udce9 {i}" for i in range(96)],
+    )
+    written = page.read_text()
+    first = of_masks.results[0]
+    shown = [int(i) for i in re.findall(r"class=\"file\">caf\\udce9 (\d+)<", written)]
+    assert len(shown) == 9
+    assert {i - 48 for i in shown} <= set(first.test.tolist())
+    assert f"Masks of {of_masks.table.index[0]}" in written
 
 
 def wins(n, right, names=("good", "bad")):

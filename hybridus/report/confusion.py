@@ -126,16 +126,22 @@ class ConfusionDisplay:
 def class_name(label: Any, class_names: Sequence[str] | None) -> str:
     """Name of a class, where there are names for the numbers of classes.
 
+    Names of folders need not be text: what is none is written by its code, which can be drawn.
+
     Raises
     ------
     ValueError
         If the class is no number that has a name.
     """
     if class_names is None:
-        return str(label)
+        return _as_text(label)
     if label not in range(len(class_names)):
         raise ValueError(
             f"class_names has {len(class_names)} names, for the classes 0 to "
             f"{len(class_names) - 1}; got the class {label!r}"
         )
-    return str(class_names[int(label)])
+    return _as_text(class_names[int(label)])
+
+
+def _as_text(name: Any) -> str:
+    return str(name).encode("utf-8", "backslashreplace").decode()

@@ -142,6 +142,7 @@ def write_report(
     def named(label: Any) -> str:
         return name_of_class(label, class_names)
 
+    told = classification if _has_answers(classification) else None
     compared = {"classification": classification, "segmentation": segmentation}
     tasks = {key: one for key, one in compared.items() if one is not None}
     context: dict[str, Any] = {
@@ -149,7 +150,7 @@ def write_report(
         "data": _data(data_name, labels, named, read, masks, tasks),
         "audit": None if audit is None else _audit(audit),
         "tasks": [_task(key, one) for key, one in tasks.items()],
-        "judgement": None if classification is None else _judgement(classification, class_names),
+        "judgement": None if told is None else _judgement(told, class_names),
         "training": _training(tasks),
         "about": _about(tasks, about or {}),
         "command": command,
@@ -163,9 +164,9 @@ def write_report(
             said = _first_fold(segmentation) if drawn is None else drawn
             context["masks"] = _masks(segmentation, images, masks, chosen, said, shown_names, read)
         answers = None
-        if classification is not None:
-            best = str(classification.table.index[0])
-            answers = answers_of(classification, best)
+        if told is not None:
+            best = str(told.table.index[0])
+            answers = answers_of(told, best)
             context["errors"] = {
                 "model": best,
                 "n": len(answers),
@@ -202,6 +203,13 @@ def _rendered(context: dict[str, Any]) -> str:
         style=Markup(style),
         script=Markup(script),
         script_digest=f"sha256-{digest}",
+    )
+
+
+def _has_answers(classification: Comparison | None) -> bool:
+    """Whether what classifiers predicted was kept."""
+    return classification is not None and all(
+        one.predictions is not None for one in classification.results
     )
 
 
