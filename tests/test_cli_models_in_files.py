@@ -21,7 +21,7 @@ def run(*arguments):
 def model(tmp_path_factory):
     scans = hybridus.make_breast_phantoms(12, image_size=32, random_state=0)
     pipe = hybridus.make_hybrid_classifier(
-        "mobilenet_v2_0.35", "logreg", weights="bundled", image_size=32, layers="last"
+        "mobilenet_v2_0.35", "logreg", weights="bundled", image_size=32
     ).fit(scans.images, scans.target)
     card = {
         "classes": scans.target_names,

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from hybridus._version import __version__
-from hybridus.cli import audit, cache, compare, export, info, models
+from hybridus.cli import audit, cache, compare, export, info, models, predict, train
 from hybridus.cli.console import SCREEN, Commands
 
 app = typer.Typer(
@@ -22,6 +22,8 @@ app = typer.Typer(
 )
 app.command(help=compare.HELP)(compare.compare)
 app.command()(audit.audit)
+app.command()(train.train)
+app.command()(predict.predict)
 app.command()(info.info)
 app.command()(export.export)
 app.command()(models.models)

@@ -17,10 +17,16 @@ from hybridus.cli.console import tell, user_errors
 from hybridus.cli.options import (
     DEFAULT_OUT,
     CropOfDicom,
+    Curation,
     FrameOfDicom,
+    GroupsOf,
+    LesionsOnly,
     MasksFolder,
+    NoCache,
     OutFolder,
+    Pixels,
     ValueRangeText,
+    WeightsOf,
     read_range,
 )
 from hybridus.cli.settings import (
@@ -85,54 +91,12 @@ def compare(
             rich_help_panel=_MODELS,
         ),
     ] = None,
-    weights: Annotated[
-        str | None,
-        typer.Option(
-            metavar="WHICH",
-            help="`imagenet`, `bundled`, `random` or a file.",
-            show_default="imagenet; bundled without DATA",
-            rich_help_panel=_MODELS,
-        ),
-    ] = None,
-    image_size: Annotated[
-        int | None,
-        typer.Option(
-            min=32,
-            metavar="PIXELS",
-            help="Height and width of what the models look at.",
-            show_default="each model's own",
-            rich_help_panel=_MODELS,
-        ),
-    ] = None,
+    weights: WeightsOf = None,
+    image_size: Pixels = None,
     masks: MasksFolder = None,
-    lesions_only: Annotated[
-        bool | None,
-        typer.Option(
-            "--lesions-only/--with-normals",
-            help="Segment images with a lesion alone, or all.",
-            show_default="all",
-            rich_help_panel="Segmenters",
-        ),
-    ] = None,
-    groups: Annotated[
-        str | None,
-        typer.Option(
-            metavar="FILE",
-            help="CSV of filename and group: images of one patient stay on one side of a split. "
-            "`none` splits without regard to any.",
-            show_default="duplicates, found by their pixels",
-            rich_help_panel=_DATA,
-        ),
-    ] = None,
-    curation: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE",
-            help="BUSI: CSV of duplicates and objections, which gives the groups.",
-            show_default=False,
-            rich_help_panel=_DATA,
-        ),
-    ] = None,
+    lesions_only: LesionsOnly = None,
+    groups: GroupsOf = None,
+    curation: Curation = None,
     value_range: ValueRangeText = None,
     frame: FrameOfDicom = None,
     crop: CropOfDicom = None,
@@ -199,14 +163,7 @@ def compare(
             rich_help_panel=_RUN,
         ),
     ] = 1,
-    no_cache: Annotated[
-        bool,
-        typer.Option(
-            "--no-cache",
-            help="Keep neither feature rows on disk nor activations: slower.",
-            rich_help_panel=_RUN,
-        ),
-    ] = False,
+    no_cache: NoCache = False,
 ) -> None:
     """Compare models: the command; `HELP` is what users read."""
     started = time.perf_counter()

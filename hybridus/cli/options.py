@@ -46,6 +46,61 @@ CropOfDicom = Annotated[
         rich_help_panel="Data",
     ),
 ]
+WeightsOf = Annotated[
+    str | None,
+    typer.Option(
+        metavar="WHICH",
+        help="`imagenet`, `bundled`, `random` or a file.",
+        show_default="imagenet; bundled for simulated scans",
+        rich_help_panel="Models",
+    ),
+]
+Pixels = Annotated[
+    int | None,
+    typer.Option(
+        min=32,
+        metavar="PIXELS",
+        help="Height and width of what the models look at.",
+        show_default="each model's own",
+        rich_help_panel="Models",
+    ),
+]
+LesionsOnly = Annotated[
+    bool | None,
+    typer.Option(
+        "--lesions-only/--with-normals",
+        help="Segment images with a lesion alone, or all.",
+        show_default="all",
+        rich_help_panel="Segmenters",
+    ),
+]
+GroupsOf = Annotated[
+    str | None,
+    typer.Option(
+        metavar="FILE",
+        help="CSV of filename and group: images of one patient stay on one side of a split. "
+        "`none` splits without regard to any.",
+        show_default="duplicates, found by their pixels",
+        rich_help_panel="Data",
+    ),
+]
+Curation = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE",
+        help="BUSI: CSV of duplicates and objections, which gives the groups.",
+        show_default=False,
+        rich_help_panel="Data",
+    ),
+]
+NoCache = Annotated[
+    bool,
+    typer.Option(
+        "--no-cache",
+        help="Keep neither feature rows on disk nor activations: slower.",
+        rich_help_panel="Running, and what is left behind",
+    ),
+]
 OutFolder = Annotated[
     Path,
     typer.Option(

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from rich.markup import escape
 
 from hybridus._version import __version__
-from hybridus.cli.console import NOTES, SCREEN
+from hybridus.cli.console import NOTES, SCREEN, warn
 from hybridus.cli.tables import MASK_SIZE
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from hybridus.cli.progress import Following
     from hybridus.cli.settings import Settings
     from hybridus.protocol.comparison import Comparison
+    from hybridus.protocol.final import FinalModel
     from hybridus.protocol.run import FoldResult
     from hybridus.protocol.schedule import FoldFailure
 
@@ -230,16 +231,41 @@ def write_csv(table: pd.DataFrame, file: Path) -> None:
         table.to_csv(temporary, index=False, errors="backslashreplace")
 
 
-def refit(model: Any, X: Any, y: Any, groups: Any, file: Path) -> Any:
-    """Fit a model on all images, searching where it is a search, save what predicts; return it."""
-    from hybridus.inputs.files import dump_atomically
-    from hybridus.protocol.routing import fit_with_groups
-    from hybridus.training.interrupts import interrupts_end_work
+def save_model(final: FinalModel, data: Data, digest: str, file: Path, **card: Any) -> Path:
+    """Write a model with its card; return where it lies.
 
-    with interrupts_end_work():
-        fit_with_groups(model, X, y, groups)
-    dump_atomically(getattr(model, "best_estimator_", model), file)
-    return model
+    One that holds what model files do not, such as an estimator of somebody else, is pickled
+    instead, which is told.
+    """
+    from hybridus.inputs.files import dump_atomically
+    from hybridus.persistence.model_file import save
+
+    about = {
+        "name": data.name,
+        "digest": digest,
+        "n_images": len(data.images),
+        "n_groups": None if data.groups is None else len(set(data.groups)),
+        "groups": data.grouped_by,
+    }
+    try:
+        return save(
+            final.estimator, file, card={"data": about, "referral": dict(final.referral), **card}
+        )
+    except TypeError as error:
+        pickled = dump_atomically(final.estimator, file.with_suffix(".joblib"))
+        warn(f"{error}: {pickled} is written so")
+        return pickled
+
+
+def scores_for_card(compared: Comparison, model: str) -> dict[str, dict[str, float]]:
+    """Scores of a model out of folds, with their intervals."""
+    rows = compared.intervals.loc[model].drop(columns="over")
+    return {
+        str(metric): {
+            str(name): round(float(value), 4) for name, value in row.items() if value == value
+        }
+        for metric, row in rows.iterrows()
+    }
 
 
 def tell_files(files: dict[str, Path]) -> None:

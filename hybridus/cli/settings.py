@@ -90,7 +90,7 @@ class Settings:
 
     def model_file(self, model: str) -> Path:
         """Where a model lies that was fitted on all images."""
-        return self.out / "models" / f"{model}.joblib"
+        return self.out / "models" / f"{model}.hybridus"
 
     @property
     def _noun(self) -> str:

@@ -118,6 +118,7 @@ def prepare(scans: Data, digest: str, settings: Settings) -> Prepared:
 def run(prepared: Prepared, study: Study, following: Following) -> Done:
     """Compare the models and leave table, folds, pictures and the best model behind."""
     from hybridus.protocol.compare import Comparison
+    from hybridus.protocol.final import fit_final
 
     settings, scans, plan = prepared.settings, prepared.scans, prepared.plan
     drawn: dict[str, tuple[Any, Any]] = {}
@@ -139,13 +140,20 @@ def run(prepared: Prepared, study: Study, following: Following) -> Done:
     if PRESETS[best].search:
         model.set_params(n_jobs=settings.n_jobs)
     target = scans.masks if settings.segments else scans.named_target
-    model_file = settings.model_file(best)
     with following.refitting(best):
-        fitted = results.refit(model, scans.images, target, scans.groups, model_file)
-    tables.tell_best(compared.table, fitted, settings.task, len(scans.images))
+        final = fit_final(model, scans.images, target, scans.groups)
+    model_file = results.save_model(
+        final,
+        scans,
+        prepared.digest,
+        settings.model_file(best),
+        model=f"{best}: {PRESETS[best].note}",
+        scores=results.scores_for_card(compared, best),
+    )
+    tables.tell_best(compared.table, final.fitted, settings.task, len(scans.images))
     overlay = {"overlay": settings.overlay_file(best)} if settings.segments else {}
     results.tell_files(files | overlay | {"model": model_file})
-    return Done(prepared, compared, leaky, drawn, fitted, failures)
+    return Done(prepared, compared, leaky, drawn, final.fitted, failures)
 
 
 def _written(

@@ -71,6 +71,8 @@ class FineTunedClassifier(ClassifierMixin, OnEncoder, NetworkEstimator):
         A row an epoch: ``loss, accuracy, precision, recall, f1`` (the last three means over the
         classes) while training, the same with ``val_`` for the validation part, ``learning_rate``
         and ``seconds``. Weights count in losses only.
+    held_out_ : array of int
+        Positions, in what `fit` was given, of the samples that were held out.
 
     Notes
     -----
@@ -172,6 +174,7 @@ class FineTunedClassifier(ClassifierMixin, OnEncoder, NetworkEstimator):
         self.classes_: NDArray = classes
         seed = self._seed()
         train, held_out = self._hold_out(codes, counted, groups, seed)
+        self.held_out_ = held_out
         metadata = {} if sample_weight is None else {"sample_weight": sample_weight}
         start = {} if before is None else self.variables_
         with self._prepared(images, codes, weights, train, held_out) as (network, samples, held):
@@ -249,6 +252,7 @@ class FineTunedClassifier(ClassifierMixin, OnEncoder, NetworkEstimator):
         learned = self._learned(outcome)
         if not first:
             learned["_history"] = [*self._history, *learned["_history"]]
+        learned["held_out_"] = np.array([], dtype=np.intp)  # of what was held out all may be here
         learned["n_iter_"] = learned["best_epoch_"] = len(learned["_history"])
         self._keep(learned)
         return self
