@@ -76,6 +76,7 @@ def page(scans, found, of_masks, tmp_path_factory):
         masks=masks,
         names=NAMES,
         class_names=CLASSES,
+        positive=1,
         features=images.reshape(48, -1)[:, ::7].astype(float),
         audit=audit(images, target, masks, model=None, names=NAMES, class_names=CLASSES),
         data_name=f"data of {HOSTILE}",
@@ -131,6 +132,7 @@ def test_everything_that_was_found_is_shown_in_order(page, found):
         "Classification: the models",
         "Segmentation: the models",
         "Which classes are taken for which",
+        f"{HOSTILE} against the rest",
         "ROC: normal $x_1$ against the rest",
         "Precision and recall: normal $x_1$ against the rest",
         "Reliability",
@@ -159,6 +161,22 @@ def test_what_users_named_is_text_and_nothing_is_loaded(page):
     links = re.findall(r"(?:src|href)=\"([^\"]*)", written) + re.findall(r"url\(([^)]*)", written)
     assert all(link.strip('"').startswith(("data:", "#")) for link in links)
     assert len(written) < 1_000_000
+
+
+def test_the_class_that_is_looked_for_has_a_table(page, found):
+    rows = rows_of(page, "answers")
+    told = found.one_against_rest(1)
+    assert [row[0] for row in rows] == found.table.index.tolist()
+    for name, *cells in rows:
+        for measure, cell in zip(
+            ("sensitivity", "specificity", "auc", "sensitivity_at_90"), cells, strict=True
+        ):
+            value, low, high = told.loc[(name, measure), ["value", "low", "high"]]
+            if value == value:
+                assert cell.startswith(f"{value:.3f}")
+                assert cell.endswith(f"{low:.3f} to {high:.3f}")
+            else:
+                assert cell == "not defined"
 
 
 def test_dots_errors_and_duplicates_are_on_the_map(page, scans, found):

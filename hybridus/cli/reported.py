@@ -59,6 +59,7 @@ def _write(page: Path, done: Sequence[Done]) -> Path:
         names=scans.names,
         audit=_audit(whole),
         features=_features(classified),
+        positive=_positive(classified),
         segmented=(
             None
             if of_masks is None or of_masks.names is None
@@ -82,6 +83,13 @@ def _write(page: Path, done: Sequence[Done]) -> Path:
         },
         command=shlex.join(["hybridus", *sys.argv[1:]]),
     )
+
+
+def _positive(classified: Done | None) -> int | None:
+    """Return the number of the class that is looked for, where one is."""
+    if classified is None or classified.prepared.settings.positive is None:
+        return None
+    return classified.prepared.scans.target_names.index(classified.prepared.settings.positive)
 
 
 def _audit(prepared: Prepared) -> Audit | None:

@@ -10,41 +10,27 @@ import hashlib
 import os
 import platform
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from hybridus._sklearn import _safe_indexing
 from hybridus.inputs.files import replacing
 from hybridus.inputs.images import Images, as_images
 from hybridus.protocol.digests import versions
-from hybridus.protocol.scoring import MEANINGS
-from hybridus.report.answer import heading, say_answer, say_limits
-from hybridus.report.confusion import ConfusionDisplay, class_name as name_of_class
-from hybridus.report.curves import PrecisionRecallDisplay, RocDisplay
+from hybridus.report.confusion import class_name as name_of_class
+from hybridus.report.drawings import draw_answers, draw_forest, draw_training
 from hybridus.report.evidence import answers_of, draw_map, outlined, surest_errors
 from hybridus.report.feature_map import lay_out
-from hybridus.report.figures import inline_svg
-from hybridus.report.forest import ForestDisplay
-from hybridus.report.history import TrainingHistoryDisplay
-from hybridus.report.referral import ReferralDisplay
-from hybridus.report.reliability import ReliabilityDisplay
+from hybridus.report.score_tables import diagnosis_table, score_table
 from hybridus.report.segmentation import SegmentationDisplay
 
 if TYPE_CHECKING:
-    from markupsafe import Markup
-
     from hybridus.protocol.audit import Audit
     from hybridus.protocol.comparison import Comparison
 
-_MOST_PANELS = 4  # classes that have curves of their own; of more the mean is drawn
-_MOST_MATRICES = 6
-_LOWER_IS_BETTER = ("hausdorff_95", "false_positive_rate")
-_SQUARE = (4.0, 3.9)  # inches
 
 Named = Callable[[Any], str]
 
@@ -61,6 +47,7 @@ def write_report(
     names: Sequence[str] | None = None,
     audit: Audit | None = None,
     features: ArrayLike | str | None = "bundled",
+    positive: Any = None,
     segmented: ArrayLike | None = None,
     drawn: Mapping[str, tuple[Any, Any]] | None = None,
     value_range: tuple[float, float] | None = None,
@@ -91,6 +78,9 @@ def write_report(
     features : array-like of shape (n_images, n_features), "bundled" or None, default="bundled"
         What the map of the images is drawn by; "bundled" encodes them by the network that ships
         with hybridus, and None draws no map.
+    positive : class, default=None
+        What is looked for, such as malignant: adds sensitivity, specificity and AUC of it; see
+        `Comparison.one_against_rest`.
     segmented : array-like of int, default=None
         Positions of the images that were segmented; None means all.
     drawn : dict of str to (positions, masks), default=None
@@ -149,9 +139,11 @@ def write_report(
         "title": f"Which model to use{': ' * bool(data_name)}{data_name}",
         "data": _data(data_name, labels, named, read, masks, tasks),
         "audit": None if audit is None else _audit(audit),
-        "tasks": [_task(key, one) for key, one in tasks.items()],
-        "judgement": None if told is None else _judgement(told, class_names),
-        "training": _training(tasks),
+        "tasks": [
+            score_table(key, one) | {"forest": draw_forest(key, one)} for key, one in tasks.items()
+        ],
+        "judgement": None if told is None else _judgement(told, class_names, positive),
+        "training": draw_training(tasks),
         "about": _about(tasks, about or {}),
         "command": command,
         "masks": None,
@@ -283,140 +275,16 @@ def _audit(audit: Audit) -> dict[str, Any]:
     return {"title": f"{audit.summary().splitlines()[0]}.", "findings": findings}
 
 
-def _task(key: str, compared: Comparison) -> dict[str, Any]:
-    table, intervals = compared.table, compared.intervals.to_dict("index")
-    metrics = [name for name in compared.metrics if table[f"{name}_mean"].notna().any()]
-    behind = {}
-    if len(table) > 1:
-        behind = pd.DataFrame(compared.differences.loc[table.index[0]]).to_dict("index")
-    rows = []
-    for model, row in zip(table.index, table.to_dict("records"), strict=True):
-        cells = [
-            {
-                "score": _score(row[f"{name}_mean"], row[f"{name}_std"], name),
-                "interval": _interval(intervals[model, name], name),
-            }
-            for name in metrics
-        ]
-        known = behind.get(model)
-        rows.append(
-            {
-                "model": str(model),
-                "cells": cells,
-                "seconds": f"{row['fit_seconds'] + row['score_seconds']:.1f}",
-                "p": "" if known is None else _p(known["p_holm"]),
-                "verdict": "best" if known is None else known["verdict"],
-            }
-        )
-    n_folds = len(compared.results) // len(table)
-    meanings = "".join(
-        f" {heading(name)}: {MEANINGS[name]}." for name in metrics if name in MEANINGS
-    )
-    tested = f" p: of the difference in {heading(metrics[0])} to the best, after Holm's correction."
-    return {
-        "key": key,
-        "title": key.capitalize(),
-        "answer": say_answer(compared),
-        "limits": say_limits(compared),
-        "subtitle": f"{len(table)} model{'s' * (len(table) > 1)} on the same {n_folds} folds.",
-        "headings": [heading(name) + " ↓" * (name in _LOWER_IS_BETTER) for name in metrics],
-        "rows": rows,
-        "note": "Mean ± standard deviation over folds, and below it the 95 % interval of the mean "
-        f"on other groups of this kind. Seconds: fit and score, of a fold.{meanings}"
-        + " ↓: lower is better." * any(name in _LOWER_IS_BETTER for name in metrics)
-        + tested * (len(table) > 1),
-        "conclusions": compared.conclusions,
-        "forest": _drawn(
-            partial(ForestDisplay.from_comparison, compared),
-            (5.6, 0.9 + 0.32 * len(table)),
-            f"{key}: {heading(metrics[0])} of each model with its 95 % interval",
-        ),
-    }
-
-
-def _p(value: float) -> str:
-    return "<0.001" if value < 0.001 else f"{value:.2g}"
-
-
-def _score(mean: float, spread: float, metric: str) -> str:
-    if not np.isfinite(mean):
-        return "not defined"
-    digits = 1 if metric.startswith("hausdorff") else 3
-    return f"{mean:.{digits}f}" + (f" ± {spread:.{digits}f}" if np.isfinite(spread) else "")
-
-
-def _interval(row: Mapping[Any, float], metric: str) -> str:
-    digits = 1 if metric.startswith("hausdorff") else 3
-    return (
-        f"{row['low']:.{digits}f} to {row['high']:.{digits}f}" if row["low"] == row["low"] else ""
-    )
-
-
-def _judgement(compared: Comparison, class_names: Sequence[str] | None) -> dict[str, Any]:
-    """Figures of what classifiers answered."""
-    models = [str(name) for name in compared.table.index]
-    classes = answers_of(compared, models[0])["truth"].unique()
-    side = 1.2 + 0.62 * min(10, len(classes))
-    matrix = partial(ConfusionDisplay.from_comparison, compared, class_names=class_names)
-    confusion = [
-        _drawn(partial(matrix, model), (side + 0.1, side), f"Confusion matrix of {model}")
-        for model in models[:_MOST_MATRICES]
-    ]
-    curves = []
-    panels = _panels(sorted(classes.tolist()), class_names)
-    for display, kind in ((RocDisplay, "ROC"), (PrecisionRecallDisplay, "Precision and recall")):
-        for positive, of in panels:
-            draw = partial(display.from_comparison, compared, positive=positive)
-            try:
-                curves.append((_drawn(draw, _SQUARE, f"{kind}: {of}"), f"{kind}: {of}"))
-            except ValueError:  # no model ranks
-                continue
-    found: dict[str, Any] = {"confusion": confusion, "curves": curves}
-    found["n_left_out"] = len(models) - len(confusion)
-    found["reliability"] = found["referral"] = None
-    if not compared.reliability().empty:
-        reliable = partial(ReliabilityDisplay.from_comparison, compared)
-        found["reliability"] = _drawn(reliable, _SQUARE, "Reliability of the probabilities")
-    if not compared.referral.empty:
-        referred = partial(ReferralDisplay.from_comparison, compared)
-        found["referral"] = _drawn(referred, _SQUARE, "Accuracy by the share that is referred")
-    return found
-
-
-def _panels(classes: list[Any], class_names: Sequence[str] | None) -> list[tuple[Any, str]]:
-    """Say what curves are drawn of: a class against the rest, or all of them on average."""
-    if len(classes) == 2:
-        classes = classes[1:]
-    if len(classes) > _MOST_PANELS:
-        return [(None, "mean of each class against the rest")]
-    return [(label, f"{name_of_class(label, class_names)} against the rest") for label in classes]
-
-
-def _training(tasks: Mapping[str, Comparison]) -> list[tuple[Markup, str]]:
-    """Curves of the first fold of each network."""
-    figures = []
-    for compared in tasks.values():
-        first = {one.model: one.history for one in compared.results if one.repeat == one.fold == 0}
-        for model in compared.table.index:
-            history = first[model]
-            if history is None:
-                continue
-            scored = [name for name in ("accuracy", "dice") if name in history]
-            for metric in ("loss", *scored[:1]):
-                draw = partial(
-                    TrainingHistoryDisplay.from_comparison,
-                    compared,
-                    model,
-                    metrics=metric,
-                    best_so_far=True,
-                )
-                svg = _drawn(draw, (4.0, 2.9), f"Training of {model}: {metric} by epoch")
-                figures.append((svg, f"{model}: {metric}"))
-    return figures
-
-
-def _drawn(draw: Callable[..., object], size: tuple[float, float], what: str) -> Markup:
-    return inline_svg(lambda ax: draw(ax=ax), size, what)
+def _judgement(
+    compared: Comparison, class_names: Sequence[str] | None, positive: Any
+) -> dict[str, Any]:
+    """Collect what is shown of what classifiers answered."""
+    classes = answers_of(compared, str(compared.table.index[0]))["truth"].unique().tolist()
+    diagnosis = None
+    if positive is not None:
+        rows = diagnosis_table(compared, positive)
+        diagnosis = {"of": name_of_class(positive, class_names), "rows": rows}
+    return draw_answers(compared, classes, class_names) | {"diagnosis": diagnosis}
 
 
 def _first_fold(compared: Comparison) -> dict[str, tuple[Any, Any]]:
