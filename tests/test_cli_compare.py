@@ -823,6 +823,8 @@ def test_a_small_hybrid_and_a_small_segmenter_end_to_end(scans, monkeypatch):
     told = succeeded(scans, *CURATED, "--folds", 2, "--models", "hybrid", "--weights", "bundled")
     assert "input    32 x 32 pixels" in told.stdout
     assert "searched and fitted again on all 24 images (C = 0.0" in told.stdout
+    page = (scans.parent / "hybridus-results/report.html").read_text()
+    assert page.count("data-place=") == 24  # by the features that the store knows
     table = table_of("classify")
     assert table["weights"].tolist() == ["bundled"]
     assert 0.1 < table["accuracy_mean"].item() <= 1
@@ -874,6 +876,7 @@ def test_the_audit_of_the_same_data_is_kept_with_the_study(light, scans, monkeyp
 
 def test_a_page_of_both_tasks_is_the_last_thing_told(light, scans, monkeypatch):
     monkeypatch.setattr(reported, "_write", write_page)
+    monkeypatch.setattr(reported, "_features", lambda _: np.arange(48.0).reshape(24, 2))
     monkeypatch.setattr(sys, "argv", ["hybridus", "compare", "a folder", "--folds", "2"])
     models = ("--models", "classify-scans,segment-scans", "--folds", 2)
     told = succeeded(scans, *CURATED, *models).stdout.splitlines()

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     import numpy as np
 
 UNKNOWN = "unknown"  # groups that nobody tells of, until the audit has looked
+SIMULATED = "simulated phantoms"
 N_PHANTOMS = 240
 N_SEGMENTED = 180  # of them: networks that are trained from scratch take their time
 # Between textbook (0) and clinic (1): what so few scans teach is neither nothing nor everything.
@@ -64,7 +65,7 @@ def read_phantoms(seed: int) -> Data:
         images=phantoms.images,
         target=phantoms.target,
         target_names=list(phantoms.target_names),
-        name="simulated phantoms",
+        name=SIMULATED,
         masks=phantoms.masks,
         notes=[
             "No DATA given. Phantoms are independent of one another: no groups are needed.",

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hybridus.cli import audited
+from hybridus.cli import audited, data as reading
 from hybridus.cli.console import NOTES, warn
 
 if TYPE_CHECKING:
@@ -93,11 +93,15 @@ def _positive(classified: Done | None) -> int | None:
 
 
 def _audit(prepared: Prepared) -> Audit | None:
-    """Say what is wrong with the images, found before or now; nothing of very many."""
+    """Say what is wrong with the images, found before or now.
+
+    Nothing of very many, and of simulated ones, where it takes longer than all else on the page.
+    """
     scans, settings = prepared.scans, prepared.settings
     where = (scans, prepared.digest, settings.study, settings.value_range)
     found = audited.recall(*where)
-    if found is None and len(scans.images) <= _MOST_AUDITED:
+    simulated = scans.name == reading.SIMULATED
+    if found is None and not simulated and len(scans.images) <= _MOST_AUDITED:
         found = audited.look_at(*where)
         audited.keep(found, scans, prepared.digest, settings.study)
     return found

@@ -46,7 +46,7 @@ def say_answer(comparison: Comparison) -> list[str]:
     >>> X, y = load_wine(return_X_y=True)
     >>> found = compare({"svm": SVC(), "bayes": GaussianNB()}, X, y, groups="independent")
     >>> say_answer(found)[0]
-    'Use bayes: it reaches an accuracy of 0.972 (95 % interval 0.944 to 0.994).'
+    'Use bayes: it reaches an accuracy of 0.972 (95 % interval 0.946 to 0.995).'
     """
     table, metric = comparison.table, comparison.metrics[0]
     best = str(table.index[0])

@@ -41,10 +41,8 @@ class ForestDisplay:
     >>> from hybridus.report import ForestDisplay
     >>> X, y = load_wine(return_X_y=True)
     >>> found = compare({"bayes": GaussianNB()}, X, y, groups="independent")
-    >>> ForestDisplay.from_comparison(found).intervals.round(2)
-           mean   low  high
-    model
-    bayes  0.97  0.94  0.99
+    >>> ForestDisplay.from_comparison(found).intervals.loc["bayes"].round(2).tolist()
+    [0.97, 0.95, 0.99]
     """
 
     figure_: Figure
