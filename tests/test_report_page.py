@@ -24,16 +24,16 @@ matplotlib.use("Agg")
 
 HOSTILE = "<script>window.pwned = 1</script>"
 CLASSES = ["normal $x_1$", HOSTILE, 'be"nign\udce9']
-NAMES = [f"scan ({i})'\"><img src=x onerror='window.pwned=1'>.png" for i in range(48)]
+NAMES = [f"scan ({i})'\"><img src=x onerror='window.pwned=1'>.png" for i in range(36)]
 
 
 @pytest.fixture(scope="module")
 def scans():
-    images, masks = discs(48)
-    target = np.arange(48) % 3
+    images, masks = discs(36)
+    target = np.arange(36) % 3
     images[target == 1] //= 2
     images[target == 2] = 255 - images[target == 2]
-    images[47] = images[44]  # a duplicate
+    images[35] = images[32]  # a duplicate
     return images, masks, target
 
 
@@ -42,7 +42,7 @@ def found(scans):
     """Three classifiers of little use, one of which says that it was trained by epochs."""
     images, _, target = scans
     rng = np.random.default_rng(0)
-    X = np.column_stack([images.mean((1, 2)), images.std((1, 2))]) + rng.normal(0, 25, (48, 2))
+    X = np.column_stack([images.mean((1, 2)), images.std((1, 2))]) + rng.normal(0, 25, (36, 2))
     models = {"bayes": GaussianNB(), f"svm {HOSTILE}": SVC(), "dummy": DummyClassifier()}
     compared = compare(models, X, target, groups="independent", n_splits=3)
     epochs = np.arange(1, 4)
@@ -67,7 +67,7 @@ def of_masks(scans):
 @pytest.fixture(scope="module")
 def page(scans, found, of_masks, tmp_path_factory):
     """File of a page that shows all there is, of data with names that try to run code."""
-    images, masks, target = scans
+    images, masks, _ = scans
     path = tmp_path_factory.mktemp("page") / "report.html"
     return found.report(
         path,
@@ -77,8 +77,8 @@ def page(scans, found, of_masks, tmp_path_factory):
         names=NAMES,
         class_names=CLASSES,
         positive=1,
-        features=images.reshape(48, -1)[:, ::7].astype(float),
-        audit=audit(images, target, masks, model=None, names=NAMES, class_names=CLASSES),
+        features=images.reshape(36, -1)[:, ::7].astype(float),
+        audit=audit(images, masks=masks, names=NAMES),
         data_name=f"data of {HOSTILE}",
         about={"seed": 0, "data digest": "abc", "models": ["one", HOSTILE]},
         command=f"hybridus compare '{HOSTILE}'",
@@ -140,7 +140,7 @@ def test_everything_that_was_found_is_shown_in_order(page, found):
         "bayes: loss",
         "Masks of bright",
         "The surest errors of bayes",
-        f"{wrong} of 48 images were got wrong",
+        f"{wrong} of 36 images were got wrong",
         "Map of the images",
         "data digest abc",
         "hybridus compare",
@@ -181,12 +181,12 @@ def test_the_class_that_is_looked_for_has_a_table(page, found):
 
 def test_dots_errors_and_duplicates_are_on_the_map(page, scans, found):
     part = page.read_text().split('<section id="map">')[1]
-    assert part.count("data-place=") == 48
+    assert part.count("data-place=") == 36
     said = found.samples[found.samples["model"] == "bayes"].set_index("sample")
     wrong = said.index[said["truth"] != said["predicted"]]
     ringed = re.findall(r'class="wrong" data-place="(\d+)"', part)
     assert sorted(map(int, ringed)) == sorted(wrong)
-    assert part.count("<line ") == 1  # scans 44 and 47
+    assert part.count("<line ") == 1  # scans 32 and 35
     assert part.count('class="twin"') == 2
 
 
@@ -202,7 +202,7 @@ def test_a_comparison_alone_makes_a_page(tmp_path):
 def test_what_cannot_be_reported_is_told(found, scans, tmp_path):
     with pytest.raises(ValueError, match="nothing to report"):
         write_report(tmp_path / "x.html")
-    with pytest.raises(ValueError, match="names has 2 values for 48 images"):
+    with pytest.raises(ValueError, match="names has 2 values for 36 images"):
         found.report(tmp_path / "x.html", images=scans[0], names=["a", "b"])
     with pytest.raises(ValueError, match="class_names has 2 names, .* 0 to 1; got the class 2"):
         found.report(tmp_path / "x.html", class_names=["a", "b"])
@@ -230,15 +230,15 @@ def test_masks_of_a_part_of_the_images_are_named_right(scans, of_masks, tmp_path
         segmentation=of_masks,
         images=more,
         masks=masks,
-        segmented=np.arange(48, 96),
+        segmented=np.arange(36, 72),
         features=None,
-        names=[f"caf\udce9 {i}" for i in range(96)],
+        names=[f"caf\udce9 {i}" for i in range(72)],
     )
     written = page.read_text()
     first = of_masks.results[0]
     shown = [int(i) for i in re.findall(r"class=\"file\">caf\\udce9 (\d+)<", written)]
     assert len(shown) == 9
-    assert {i - 48 for i in shown} <= set(first.test.tolist())
+    assert {i - 36 for i in shown} <= set(first.test.tolist())
     assert f"Masks of {of_masks.table.index[0]}" in written
 
 
@@ -353,7 +353,7 @@ def test_pointing_at_a_dot_shows_its_image_and_name(page, browser):
     assert not hidden
     assert text.splitlines()[0] == NAMES[7]
     assert text.splitlines()[1].startswith(HOSTILE)
-    assert place == "0px -128px"  # the first of the second row of seven
+    assert place == "-128px -128px"  # the second of the second row of six
     away = "document.getElementById('map-box').dispatchEvent(new PointerEvent('pointerleave'))"
     browser.ask(away)
     assert browser.ask("document.getElementById('tip').hidden")
