@@ -161,6 +161,17 @@ class TestRoom:
         ask(store, 99)
         assert store.n_bytes <= 5 * WIDTH * 4
 
+    def test_images_that_may_never_come_again_leave_three_quarters_free(self, room):
+        room(8)
+        store = ActivationStore()
+        encoder = Encoder([1, 2])
+        for pair, kept in (((1, 2), 2), ((3, 4), 2)):
+            rows = store.rows("a", keys(*pair), WIDTH, Encoder(pair), passing=True)
+            np.testing.assert_array_equal(rows.take([0, 1])[:, -1], pair)
+            assert store.n_bytes == kept * WIDTH * 4
+        store.rows("a", keys(1, 2), WIDTH, encoder, passing=True)
+        assert encoder.encoded == []
+
     def test_clear_forgets(self):
         store = ActivationStore()
         ask(store, 1, 2)

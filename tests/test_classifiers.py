@@ -218,7 +218,7 @@ class TestLearning:
 
         many = np.concatenate([images] * 3)
         expected = fitted.predict_proba(many)
-        monkeypatch.setattr(_network_estimator, "HELD_TOGETHER", 50)
+        monkeypatch.setattr(_network_estimator, "TOGETHER", 50)
         np.testing.assert_allclose(fitted.predict_proba(many), expected, atol=1e-6)
 
     def test_without_hidden_layers_there_is_a_softmax_alone(self, images, y):

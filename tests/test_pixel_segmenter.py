@@ -248,7 +248,7 @@ class TestFeatures:
     def test_of_many_images_come_in_their_order(self, few, monkeypatch):
         X, y = few
         whole = basic(features="both", **ON_HALVED).fit(X, y)
-        monkeypatch.setattr(pixel, "DECODED_TOGETHER", 3)
+        monkeypatch.setattr(pixel, "TOGETHER", 3)
         parts = basic(features="both", **ON_HALVED).fit(X, y)
         np.testing.assert_array_equal(whole.predict_proba(X), parts.predict_proba(X))
 

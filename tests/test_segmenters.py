@@ -683,7 +683,7 @@ class TestAnswers:
         assert unet.predict(unseen[0][:1]).shape == (1, 32, 32, 1)
 
     def test_in_large_numbers_are_those_of_each_image(self, unet, unseen, monkeypatch):
-        monkeypatch.setattr("hybridus.estimators.segmenters.base.HELD_TOGETHER", 7)
+        monkeypatch.setattr("hybridus.estimators.segmenters.base.TOGETHER", 7)
         whole = copy.copy(unet).set_params(tta=True).predict_proba(unseen[0])
         monkeypatch.undo()
         parts = copy.copy(unet).set_params(tta=True).predict_proba(unseen[0])

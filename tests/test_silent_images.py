@@ -216,6 +216,25 @@ class Tensor:
         return np.asarray(self.values, dtype)
 
 
+class TestOneImage:
+    """A single image (H, W) given to a fitted estimator, which rows could be taken for."""
+
+    def test_gets_a_message_as_good_as_a_single_path_does(self, tmp_path):
+        images = np.random.default_rng(0).integers(0, 255, (4, 32, 32), dtype=np.uint8)
+        Image.fromarray(images[0]).save(tmp_path / "1.png")
+        tiny = DeepFeatureExtractor(TINY, weights="random")
+        for known in (images, images.reshape(4, -1)):
+            with pytest.raises(ValueError, match=r"flattened images; .* pass image\[None\]"):
+                clone(tiny).fit(known).transform(images[0])
+        for known in ([str(tmp_path / "1.png")], [images[0], images[0][:16]]):
+            fitted = clone(tiny).fit(known)
+            for one in (images[0], np.zeros((400, 400))):  # 400 rows of 20 x 20 values
+                with pytest.raises(ValueError, match=r"was fitted on files, .* pass image\[None\]"):
+                    fitted.transform(one)
+            assert fitted.transform(images[:1]).shape == (1, 24)
+        assert SpeckleFilter().transform(np.zeros((2, 16))).shape == (2, 16)
+
+
 class TestForms:
     @pytest.mark.parametrize(
         ("X", "message"),

@@ -110,7 +110,12 @@ class OnEncoder:
         return partitions(self.frozen_, self.trainable, cut=self.cache)
 
     def _open(
-        self: Any, images: Images, partition: "Partition", augmentation: Augmentation | None = None
+        self: Any,
+        images: Images,
+        partition: "Partition",
+        augmentation: Augmentation | None = None,
+        *,
+        passing: bool = False,
     ) -> Batches | None:
         return open_batches(
             images,
@@ -119,6 +124,7 @@ class OnEncoder:
             augmentation=augmentation,
             n_views=self.n_views,
             dtype=self._kept_as(),
+            passing=passing,
         )
 
     def _kept_as(self) -> str:

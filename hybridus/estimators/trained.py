@@ -30,7 +30,7 @@ from hybridus.inputs.groups import group_names
 from hybridus.inputs.images import Images, validate_images
 from hybridus.inputs.resizing import Resize
 from hybridus.store.activations import most_bytes
-from hybridus.training.batches import HELD_TOGETHER, Batches, subset
+from hybridus.training.batches import TOGETHER, Batches, subset
 from hybridus.training.held_out import split_validation
 from hybridus.training.interrupts import fitted_directly
 
@@ -236,8 +236,8 @@ class NetworkEstimator(OnImages, CallbackSupportMixin, BaseEstimator):
         from hybridus.training.loop import lease
 
         if (carried := self._carried()) is not None:
-            for start in range(0, len(images), HELD_TOGETHER):
-                rows = range(start, min(len(images), start + HELD_TOGETHER))
+            for start in range(0, len(images), TOGETHER):
+                rows = range(start, min(len(images), start + TOGETHER))
                 pixels = self._open_pixels(subset(images, rows))
                 found = run_carried(carried, plain_batches(pixels, len(rows)))
                 yield np.concatenate(list(found))
@@ -249,8 +249,8 @@ class NetworkEstimator(OnImages, CallbackSupportMixin, BaseEstimator):
             with lease(self._key(partition), partial(self._build, partition)) as network:
                 network.restore(self.variables_)
                 while done < len(images):
-                    rows = range(done, min(len(images), done + HELD_TOGETHER))
-                    batches = self._open(subset(images, rows), partition)
+                    rows = range(done, min(len(images), done + TOGETHER))
+                    batches = self._open(subset(images, rows), partition, passing=True)
                     if batches is None:
                         break
                     yield network.predict(plain_batches(batches, len(rows)))
@@ -290,9 +290,17 @@ class NetworkEstimator(OnImages, CallbackSupportMixin, BaseEstimator):
 
     @abstractmethod
     def _open(
-        self, images: Images, partition: Any, augmentation: Augmentation | None = None
+        self,
+        images: Images,
+        partition: Any,
+        augmentation: Augmentation | None = None,
+        *,
+        passing: bool = False,
     ) -> Batches | None:
-        """Make images into what the network takes; None where activations have no room."""
+        """Make images into what the network takes; None where activations have no room.
+
+        `passing` says that the images may never come again: see `ActivationStore.rows`.
+        """
 
     @abstractmethod
     def _key(self, partition: Any) -> Hashable:

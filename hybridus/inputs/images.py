@@ -27,6 +27,8 @@ __all__ = [
     "validate_images",
 ]
 
+_ONE_IMAGE = "for one image of shape (H, W) pass image[None]"
+
 
 def as_images(
     X: Any,
@@ -94,20 +96,34 @@ def validate_images(
     ``n_features_in_`` is the number of values of an image where that is fixed, otherwise the
     attribute is absent. Flattened rows go through `sklearn.utils.validation.validate_data`, with
     scikit-learn's own errors and feature names; images in their own shape may change size between
-    `fit` and `predict`.
+    `fit` and `predict`. What was fitted on files, or on images of several sizes, takes no rows: a
+    single image (H, W) would be taken for H of them.
     """
     from sklearn.utils.validation import validate_data
 
     X = unwrap(X)
     value_range = getattr(estimator, "value_range", None)
     if holds_rows(X):
-        X = validate_data(estimator, X, reset=reset, ensure_all_finite=False)
+        if not reset and getattr(estimator, "_fitted_on_files", False):
+            raise ValueError(
+                f"X has shape {np.shape(X)}, but this {type(estimator).__name__} was fitted on "
+                f"files, or on images of several sizes, and knows no flattened rows; {_ONE_IMAGE}"
+            )
+        try:
+            X = validate_data(estimator, X, reset=reset, ensure_all_finite=False)
+        except ValueError as error:
+            if reset or "features, but" not in str(error):
+                raise
+            raise ValueError(f"{error}\nRows are flattened images; {_ONE_IMAGE}") from None
+        if reset:
+            estimator._fitted_on_files = False
         return as_images(X, image_shape=image_shape, value_range=value_range)
     images = as_images(X, image_shape=image_shape, value_range=value_range)
     if reset:
         for name in ("feature_names_in_", "n_features_in_"):
             if hasattr(estimator, name):
                 delattr(estimator, name)
+        estimator._fitted_on_files = images.n_features is None
         if images.n_features is not None:
             estimator.n_features_in_ = images.n_features
     return images

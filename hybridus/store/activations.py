@@ -109,6 +109,7 @@ class ActivationStore:
         encode: Callable[[list[int]], Iterable[NDArray]],
         *,
         dtype: DTypeLike = np.float32,
+        passing: bool = False,
     ) -> Rows | None:
         """Return the rows of all keys; those that are not kept yet are encoded.
 
@@ -124,6 +125,9 @@ class ActivationStore:
             ``encode(indices)`` yields arrays of rows, in the order of `indices` into `keys`.
         dtype : dtype, default=float32
             How rows are kept; part of what the fingerprint must hold.
+        passing : bool, default=False
+            Whether these images may never come again, as those of a prediction: then what is
+            encoded now is kept only while three quarters of the room stay free.
 
         Returns
         -------
@@ -156,7 +160,8 @@ class ActivationStore:
                 done += len(part)
             block = _Block(rows, [(fingerprint, key) for key in missing])
             with self._lock:
-                self._add(block)
+                if not passing or 4 * (self._bytes + rows.nbytes) <= most_bytes():
+                    self._add(block)
             found |= {key: (block, place) for place, key in enumerate(missing)}
         places = [found[key] for key in keys]
         return Rows([(place[0].rows, place[1]) for place in places if place is not None])

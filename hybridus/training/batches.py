@@ -27,8 +27,7 @@ from hybridus.store.activations import ACTIVATIONS, Key, Rows, most_bytes, scrat
 if TYPE_CHECKING:
     from hybridus.encoders.partition import Partition
 
-DECODED_TOGETHER = 32  # images that are decoded and augmented together
-HELD_TOGETHER = 512  # images whose pixels or activations are held at a time
+TOGETHER = 32  # images that are decoded, augmented and predicted together
 
 
 class Batches(Protocol):
@@ -149,6 +148,7 @@ def open_batches(
     augmentation: Augmentation | None = None,
     n_views: int = 1,
     dtype: str = "float32",
+    passing: bool = False,
 ) -> Batches | None:
     """Make images into what comes after the cut of an encoder takes: pixels, or activations.
 
@@ -168,6 +168,7 @@ def open_batches(
         augmentation=augmentation,
         n_views=n_views,
         dtype=dtype,
+        passing=passing,
     )
 
 
@@ -179,6 +180,7 @@ def activation_batches(
     augmentation: Augmentation | None = None,
     n_views: int = 1,
     dtype: str = "float32",
+    passing: bool = False,
 ) -> ActivationBatches | None:
     """Compute, or recall, what a frozen prefix makes of images.
 
@@ -194,6 +196,8 @@ def activation_batches(
         Views of each image where there is an augmentation; the first is the image itself, the
         others depend on its pixels, the policy and their number alone.
     dtype : {"float32", "float16"}
+    passing : bool, default=False
+        Whether the images may never come again; see `ActivationStore.rows`.
 
     Returns
     -------
@@ -226,7 +230,8 @@ def activation_batches(
 
         return engine.run(_views(read, places, n_views, transforms, batch_size=engine.batch_size))
 
-    rows = ACTIVATIONS.rows(f"{frozen.fingerprint}/{dtype}", keys, width, encode, dtype=dtype)
+    name = f"{frozen.fingerprint}/{dtype}"
+    rows = ACTIVATIONS.rows(name, keys, width, encode, dtype=dtype, passing=passing)
     return None if rows is None else ActivationBatches(rows, n_views, transforms)
 
 
@@ -303,8 +308,8 @@ def decoded_parts(images: Images) -> Iterator[Images]:
     if images.paths is None:
         yield images
         return
-    for start in range(0, len(images), DECODED_TOGETHER):
-        rows = range(start, min(len(images), start + DECODED_TOGETHER))
+    for start in range(0, len(images), TOGETHER):
+        rows = range(start, min(len(images), start + TOGETHER))
         held = list(map_ahead(lambda i: images[i], rows, n_threads=n_threads()))
         yield Images(held.__getitem__, len(held))
 
@@ -362,7 +367,7 @@ def _views(
         for (_, group), image in zip(wanted, read_ahead, strict=True)
         for place in group
     )
-    while chunk := list(itertools.islice(pixels, DECODED_TOGETHER)):
+    while chunk := list(itertools.islice(pixels, TOGETHER)):
         batch = stack_pixels([image for _, image in chunk])
         if transforms is not None:
             views = Transforms.concatenate([transforms[place] for place, _ in chunk])

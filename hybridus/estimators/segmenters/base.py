@@ -29,7 +29,7 @@ from hybridus.estimators.trained import POLICIES, NetworkEstimator, plain_batche
 from hybridus.inputs.augmentation import Augmentation
 from hybridus.inputs.images import Images, validate_images
 from hybridus.inputs.masks import as_masks
-from hybridus.training.batches import HELD_TOGETHER, Batches, PixelBatches, subset
+from hybridus.training.batches import TOGETHER, Batches, PixelBatches, subset
 
 if TYPE_CHECKING:
     from hybridus.training.loop import TrainableNetwork
@@ -235,7 +235,12 @@ class NetworkSegmenter(SegmenterMixin, NetworkEstimator):
         return [None]
 
     def _open(
-        self, images: Images, partition: Any, augmentation: Augmentation | None = None
+        self,
+        images: Images,
+        partition: Any,
+        augmentation: Augmentation | None = None,
+        *,
+        passing: bool = False,
     ) -> Batches | None:
         return PixelBatches(
             images, self.mask_size_, resize=self.resize_, channels=1, augmentation=augmentation
@@ -277,8 +282,8 @@ class NetworkSegmenter(SegmenterMixin, NetworkEstimator):
 
         With ``tta`` they are means over the image and its mirror image.
         """
-        for start in range(0, len(images), HELD_TOGETHER):
-            part = subset(images, range(start, min(len(images), start + HELD_TOGETHER)))
+        for start in range(0, len(images), TOGETHER):
+            part = subset(images, range(start, min(len(images), start + TOGETHER)))
             (found,) = self._outputs(part)
             if self.tta:
                 (turned,) = self._outputs(mirrored(part, self._input_size, self.resize_))

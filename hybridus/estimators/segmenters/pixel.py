@@ -39,7 +39,7 @@ from hybridus.inputs.images import Images, validate_images
 from hybridus.inputs.masks import as_masks
 from hybridus.inputs.resizing import Resize, map_ahead, resize_image
 from hybridus.training.batches import (
-    DECODED_TOGETHER,
+    TOGETHER,
     decoded_parts,
     open_batches,
     subset,
@@ -299,8 +299,8 @@ class PixelSegmenter(OnImages, SegmenterMixin, BaseEstimator):
 
     def _features(self, images: Images, places: list[Places]) -> Iterator[NDArray[np.float32]]:
         """Yield the features of some pixels of each image, float32 (n_pixels, n_features)."""
-        for start in range(0, len(images), DECODED_TOGETHER):
-            rows = range(start, min(len(images), start + DECODED_TOGETHER))
+        for start in range(0, len(images), TOGETHER):
+            rows = range(start, min(len(images), start + TOGETHER))
             (part,) = decoded_parts(subset(images, rows))
             wanted = places[rows.start : rows.stop]
             kinds = []

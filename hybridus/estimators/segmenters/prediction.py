@@ -188,7 +188,12 @@ class SegmenterMixin:
     def _joined(self, X: Any, images: Images, parts: Iterator[NDArray]) -> NDArray:
         """Join what is said of each image, in a form that depends on that of X alone."""
         if self.output_size == "network" or not _come_one_by_one(X, images):
-            return np.stack(list(parts))
+            first = next(parts)
+            joined = np.empty((len(images), *first.shape), first.dtype)  # once: they may be many
+            joined[0] = first
+            for i, part in enumerate(parts, start=1):
+                joined[i] = part
+            return joined
         return _boxed(parts)
 
     def _cleaned(self, mask: NDArray[np.bool_]) -> NDArray[np.uint8]:
