@@ -21,7 +21,7 @@ from hybridus import DeepFeatureExtractor, make_breast_phantoms, make_hybrid_cla
 
 
 def extract(folder: str, encoder: str) -> None:
-    """Rows alone, as `benchmarks.extraction` takes them from files."""
+    """Make rows alone, as `benchmarks.extraction` takes them from files."""
     paths = [str(path) for path in sorted(Path(folder).glob("*.png"))]
     extractor = DeepFeatureExtractor(encoder, layers="last").fit(paths)
     extractor.transform(paths[:1])  # the network is open
@@ -31,7 +31,7 @@ def extract(folder: str, encoder: str) -> None:
 
 
 def predict(folder: str, encoder: str) -> None:
-    """The command, from reading the model to the table."""
+    """Run the command, from reading the model to the table."""
     from hybridus.cli import app
 
     started = time.perf_counter()
