@@ -167,9 +167,20 @@ def describe_operations(model: Any, shape: tuple[int, ...]) -> bytes:
     return repr(weights).encode() + operations
 
 
+def inference_of(model: Any, shape: tuple[int, ...]) -> Any:
+    """Trace what a network says in inference, float32 of shape (n, *shape), for converters.
+
+    Keras's own export makes an archive of all variables first, which takes longer than tracing.
+    None on other backends than TensorFlow's.
+    """
+    if keras.backend.backend() != "tensorflow":
+        return None
+    spec = tf.TensorSpec((None, *shape), "float32")
+    return tf.function(lambda x: model(x, training=False)).get_concrete_function(spec)
+
+
 def _traced(model: Any, shape: tuple[int, ...]) -> bytes:
-    signature = tf.TensorSpec((None, *shape), "float32")
-    traced = tf.function(lambda x: model(x, training=False)).get_concrete_function(signature)
+    traced = inference_of(model, shape)
     graph = traced.graph.as_graph_def()
     functions = {function.signature.name: function for function in graph.library.function}
     variables = {id(variable.value.handle): variable.path for variable in model.variables}

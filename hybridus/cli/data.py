@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 
 UNKNOWN = "unknown"  # groups that nobody tells of, until the audit has looked
 SIMULATED = "simulated phantoms"
-N_PHANTOMS = 240
-N_SEGMENTED = 180  # of them: networks that are trained from scratch take their time
+N_PHANTOMS = 180
+N_SEGMENTED = 120  # of them: networks that are trained from scratch take their time
 # Between textbook (0) and clinic (1): what so few scans teach is neither nothing nor everything.
 PHANTOM_DIFFICULTY = 0.3
 

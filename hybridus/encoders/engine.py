@@ -355,13 +355,17 @@ def _export(frozen: FrozenEncoder) -> Contents:
 
 def _converted(network: Any, shape: tuple[int, ...], n_outputs: int) -> Contents:
     ov = load_openvino()
-    from hybridus._keras import keras
+    from hybridus._keras import inference_of, keras
 
-    signature = keras.InputSpec(shape=(None, *shape), dtype="float32")
     with tempfile.TemporaryDirectory() as folder:
         exported, file = os.path.join(folder, "exported.xml"), os.path.join(folder, "network.xml")
-        network.export(exported, format="openvino", verbose=False, input_signature=[signature])
-        model = _with_outputs(_core().read_model(exported), n_outputs)
+        if (function := inference_of(network, shape)) is not None:
+            model = ov.convert_model(function)
+        else:
+            signature = keras.InputSpec(shape=(None, *shape), dtype="float32")
+            network.export(exported, format="openvino", verbose=False, input_signature=[signature])
+            model = _core().read_model(exported)
+        model = _with_outputs(model, n_outputs)
         ov.save_model(model, file, compress_to_fp16=False)
         return {
             "xml": Path(file).read_bytes(),
