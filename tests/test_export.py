@@ -7,7 +7,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from exported import answers, close
+from sklearn.calibration import CalibratedClassifierCV
 from sklearn.exceptions import NotFittedError
+from sklearn.frozen import FrozenEstimator
 from sklearn.model_selection import GridSearchCV
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import Pipeline
@@ -111,6 +113,13 @@ class TestClassifiers:
         assert np.array_equal(found["label"], net.predict(X))
         assert net.cache is True
         assert net.precision == "float32"
+        calibrated = CalibratedClassifierCV(
+            FrozenEstimator(net), method="temperature", ensemble=False, cv=2
+        ).fit(X, y)
+        again = hybridus.load(hybridus.save(calibrated, tmp_path / "model.hybridus"))
+        found = answers(hybridus.export(again, tmp_path / "calibrated.onnx"), X)
+        close(found["probabilities"], calibrated.predict_proba(X))
+        assert np.abs(calibrated.predict_proba(X) - net.predict_proba(X)).max() > 1e-3
 
     def test_the_best_of_a_search_is_exported(self, tiny_hybrid, tmp_path):
         pipe, X = tiny_hybrid

@@ -34,6 +34,10 @@ HEADS = [
     CalibratedClassifierCV(SVC(), ensemble=False, cv=3),
     CalibratedClassifierCV(LogisticRegression(), ensemble=True, cv=3),
     CalibratedClassifierCV(MLPClassifier((4,), max_iter=60, random_state=0), cv=3),
+    CalibratedClassifierCV(SVC(), method="temperature", ensemble=False, cv=3),
+    CalibratedClassifierCV(
+        MLPClassifier((4,), max_iter=60, random_state=0), method="temperature", cv=3
+    ),
 ]
 
 

@@ -233,8 +233,6 @@ class NetworkEstimator(OnImages, CallbackSupportMixin, BaseEstimator):
 
     def _outputs(self, images: Images) -> Iterator[NDArray[np.float32]]:
         """Yield what the trained network says of the images, part by part."""
-        from hybridus.training.loop import lease
-
         if (carried := self._carried()) is not None:
             for start in range(0, len(images), TOGETHER):
                 rows = range(start, min(len(images), start + TOGETHER))
@@ -242,6 +240,8 @@ class NetworkEstimator(OnImages, CallbackSupportMixin, BaseEstimator):
                 found = run_carried(carried, plain_batches(pixels, len(rows)))
                 yield np.concatenate(list(found))
             return
+        from hybridus.training.loop import lease
+
         done = 0
         for partition in self._partitions():
             if done == len(images):

@@ -43,9 +43,10 @@ def export(
     estimator : estimator
         A fitted pipeline of `make_hybrid_classifier` (frozen encoders, scaler or PCA, and SVC,
         LinearSVC, LogisticRegression, MLPClassifier, RidgeClassifier, SGDClassifier, or one of them
-        calibrated by sigmoids), FineTunedClassifier, UNetSegmenter, EncoderUNetSegmenter,
-        ResNet50Segmenter, DnCNNSegmenter, any other `NetworkSegmenter`, VotingSegmenter of these,
-        or a search over any of them, of which the best is taken.
+        calibrated by sigmoids or a temperature), FineTunedClassifier, also calibrated,
+        UNetSegmenter, EncoderUNetSegmenter, ResNet50Segmenter, DnCNNSegmenter, any other
+        `NetworkSegmenter`, VotingSegmenter of these, or a search over any of them, of which the
+        best is taken.
     path : str or path-like
         ``NAME.xml`` for OpenVINO, which writes ``NAME.bin`` beside it; ``NAME.onnx`` for ONNX,
         which needs the package onnx (``pip install 'hybridus[export]'``); ONNX Runtime 1.14 and
@@ -219,6 +220,9 @@ def _fixed_size(model: Any, seen: Sequence[Any], asked: InputSize | None) -> tup
 
 
 def _value_range(model: Any) -> Any:
+    from hybridus.exporting.networks import calibrated_network
+
+    model = calibrated_network(model) or model
     first = model.steps[0][1] if hasattr(model, "steps") else model
     while hasattr(first, "transformer_list"):
         first = first.transformer_list[0][1]

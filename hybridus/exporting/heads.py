@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -212,37 +212,64 @@ def _one_against_one(pairs: Any, n_classes: int, head: SVC) -> Answer:
     return Answer(scores, None, first_of_largest(scores if head.break_ties else votes))
 
 
-def _calibrated(x: Any, head: CalibratedClassifierCV) -> Answer:
+def append_calibration(answers: Sequence[Answer], head: CalibratedClassifierCV) -> Answer:
+    """Put calibrations behind what the classifiers say that they were fitted on: their mean.
+
+    Raises
+    ------
+    TypeError
+        For a method that has no such form.
+    """
     o, n_classes = ops(), len(head.classes_)
     parts = []
-    for fitted in head.calibrated_classifiers_:
-        if fitted.method != "sigmoid":
+    for answer, fitted in zip(answers, head.calibrated_classifiers_, strict=True):
+        if fitted.method not in _CALIBRATIONS:
             raise TypeError(
                 f"the head is calibrated with method={fitted.method!r}, which cannot be exported; "
-                "expected 'sigmoid'"
+                f"expected one of {', '.join(map(repr, _CALIBRATIONS))}"
             )
         if len(fitted.estimator.classes_) != n_classes:
             raise TypeError("the head has a calibrated part that lacks a class")
-        answer = append_head(x, fitted.estimator)
-        scores = answer.scores
-        if scores is None:
-            scores = answer.probabilities
-            scores = take(scores, [1], 1) if n_classes == 2 else scores
-        elif n_classes == 2:
-            scores = o.unsqueeze(scores, constant(1, np.int64))
-        slopes = np.array([one.a_ for one in fitted.calibrators])
-        offsets = np.array([one.b_ for one in fitted.calibrators])
-        found = o.sigmoid(o.add(o.multiply(scores, constant(-slopes)), constant(-offsets)))
-        if n_classes == 2:
-            parts.append(_pair(found))
-            continue
-        total = o.reduce_sum(found, constant([1], np.int64), True)
-        parts.append(o.divide(found, total))
+        parts.append(_CALIBRATIONS[fitted.method](answer, fitted.calibrators, n_classes))
     mean = parts[0]
     for part in parts[1:]:
         mean = o.add(mean, part)
     mean = o.divide(mean, constant(float(len(parts)))) if len(parts) > 1 else mean
     return Answer(None, mean, first_of_largest(mean))
+
+
+def _by_sigmoids(answer: Answer, calibrators: Sequence[Any], n_classes: int) -> Any:
+    o, scores = ops(), answer.scores
+    if scores is None:
+        scores = answer.probabilities
+        scores = take(scores, [1], 1) if n_classes == 2 else scores
+    elif n_classes == 2:
+        scores = o.unsqueeze(scores, constant(1, np.int64))
+    slopes = np.array([one.a_ for one in calibrators])
+    offsets = np.array([one.b_ for one in calibrators])
+    found = o.sigmoid(o.add(o.multiply(scores, constant(-slopes)), constant(-offsets)))
+    if n_classes == 2:
+        return _pair(found)
+    return o.divide(found, o.reduce_sum(found, constant([1], np.int64), True))
+
+
+def _by_temperature(answer: Answer, calibrators: Sequence[Any], n_classes: int) -> Any:
+    o, logits = ops(), answer.scores
+    if logits is None:
+        logits = o.log(o.add(answer.probabilities, constant(_SMALLEST)))
+    elif n_classes == 2:
+        logits = o.unsqueeze(logits, constant(1, np.int64))
+        logits = concat([o.negative(logits), logits])
+    return o.softmax(o.multiply(logits, constant(float(calibrators[0].beta_))), 1)
+
+
+_SMALLEST = 1e-12  # what scikit-learn adds to a probability before it takes the logarithm
+_CALIBRATIONS = {"sigmoid": _by_sigmoids, "temperature": _by_temperature}
+
+
+def _calibrated(x: Any, head: CalibratedClassifierCV) -> Answer:
+    answers = [append_head(x, fitted.estimator) for fitted in head.calibrated_classifiers_]
+    return append_calibration(answers, head)
 
 
 _HEADS: dict[type, Callable[[Any, Any], Answer]] = {

@@ -10,6 +10,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from sklearn.base import is_classifier
+from sklearn.calibration import CalibratedClassifierCV
+from sklearn.frozen import FrozenEstimator
 from sklearn.pipeline import FeatureUnion, Pipeline
 
 from hybridus.encoders.engine import read_network
@@ -29,7 +31,13 @@ from hybridus.exporting.graph import (
     take,
     transpose,
 )
-from hybridus.exporting.heads import Answer, append_head, append_transformer, first_of_largest
+from hybridus.exporting.heads import (
+    Answer,
+    append_calibration,
+    append_head,
+    append_transformer,
+    first_of_largest,
+)
 from hybridus.inputs.resizing import Resize
 
 
@@ -76,6 +84,8 @@ def what_is_seen(model: Any) -> list[Seen]:
     TypeError
         For an estimator that cannot be exported.
     """
+    if (network := calibrated_network(model)) is not None:
+        return what_is_seen(network)
     if isinstance(model, Pipeline):
         if not is_classifier(model):
             raise TypeError(
@@ -96,8 +106,19 @@ def what_is_seen(model: Any) -> list[Seen]:
     )
 
 
+def calibrated_network(model: Any) -> Any:
+    """Return the network that was calibrated after it was fitted; None for all other models."""
+    if not isinstance(model, CalibratedClassifierCV):
+        return None
+    (fitted, *others) = model.calibrated_classifiers_
+    frozen = isinstance(fitted.estimator, FrozenEstimator) and not others
+    return fitted.estimator.estimator if frozen else None
+
+
 def build_classifier(model: Any, pixels: Pixels) -> Answer:
     """Put a fitted classifier behind pixels."""
+    if (network := calibrated_network(model)) is not None:
+        return append_calibration([build_classifier(network, pixels)], model)
     if isinstance(model, FineTunedClassifier):
         found = _trained(model, pixels)
         return Answer(None, found, first_of_largest(found))
