@@ -1,11 +1,12 @@
 """Groups inside estimators: every inner split heeds them, or is warned of by its name."""
 
 import warnings
+from typing import ClassVar
 
 import numpy as np
 import pytest
 import sklearn
-from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.base import BaseEstimator, ClassifierMixin, TransformerMixin
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.ensemble import (
     AdaBoostClassifier,
@@ -24,6 +25,7 @@ from sklearn.model_selection import (
     StratifiedKFold,
     TunedThresholdClassifierCV,
 )
+from sklearn.naive_bayes import GaussianNB
 from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -34,13 +36,14 @@ from hybridus import (
     PixelSegmenter,
     UNetSegmenter,
     VotingSegmenter,
+    compare,
     make_hybrid_classifier,
 )
 from hybridus.estimators.calibration import WholeGroupsCalibration
 from hybridus.exceptions import UngroupedWarning
 from hybridus.inputs.groups import WholeGroupsKFold
 from hybridus.protocol.folds import LesionGroupKFold
-from hybridus.protocol.routing import fit_with_groups, groups_for_fit, inner_splits
+from hybridus.protocol.routing import fit_with_groups, inner_splits, metadata_for_fit
 from hybridus.protocol.schedule import run_folds
 
 N = 48
@@ -128,7 +131,7 @@ def test_a_calibrated_hybrid_keeps_groups_whole():
     pipe = make_hybrid_classifier(probability=True)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        model, routing, params = groups_for_fit(pipe, GROUPS)
+        model, routing, params = metadata_for_fit(pipe, GROUPS)
     assert (routing, list(params)) == (True, ["groups"])
     assert model is pipe
     # Without groups its folds are those of scikit-learn's default.
@@ -215,7 +218,7 @@ IGNORING = {
 def test_a_split_that_ignores_groups_is_told_of(name):
     model, message = IGNORING[name]
     with pytest.warns(UngroupedWarning, match=message) as record:
-        groups_for_fit(model, GROUPS)
+        metadata_for_fit(model, GROUPS)
     assert len(told(record)) == 1
 
 
@@ -242,7 +245,7 @@ HEEDING = {
 def test_a_split_that_heeds_groups_is_not_told_of(name):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        groups_for_fit(HEEDING[name], GROUPS)
+        metadata_for_fit(HEEDING[name], GROUPS)
 
 
 class SplitSpy(StratifiedGroupKFold):
@@ -281,7 +284,7 @@ def test_many_samples_make_boosting_hold_some_out():
 
 def test_segmenters_are_searched_by_folds_that_show_lesions():
     search = GridSearchCV(UNetSegmenter(), {"depth": [2, 3]}, cv=3)
-    model, routing, _ = groups_for_fit(search, GROUPS)
+    model, routing, _ = metadata_for_fit(search, GROUPS)
     assert isinstance(model.cv, LesionGroupKFold)
     assert (model.cv.n_splits, routing) == (3, True)
 
@@ -289,7 +292,7 @@ def test_segmenters_are_searched_by_folds_that_show_lesions():
 def test_without_groups_nothing_is_changed():
     search = GridSearchCV(SVC(), {"C": [1]}, cv=3)
     for groups in (None, "independent"):
-        assert groups_for_fit(search, groups) == (search, False, {})
+        assert metadata_for_fit(search, groups) == (search, False, {})
     with pytest.raises(ValueError, match=r"groups has shape \(2,\): expected \(48,\)"):
         fit_with_groups(search, X, Y, [1, 2])
 
@@ -311,3 +314,50 @@ class TestWholeGroups:
     def test_refuse_one_fold(self):
         with pytest.raises(ValueError, match="at least one train/test split"):
             WholeGroupsKFold(1)
+
+
+class MaskRecorder(TransformerMixin, BaseEstimator):
+    """Transformer that keeps the masks it is fitted with, in a list that clones share."""
+
+    __metadata_request__fit: ClassVar[dict] = {"masks": True}
+
+    def __init__(self, seen=None):
+        self.seen = seen
+
+    def fit(self, X, y=None, masks=None):
+        self.seen.rows.append(masks)
+        return self
+
+    def transform(self, X):
+        return X
+
+
+@pytest.mark.parametrize("groups", [None, GROUPS])
+@pytest.mark.parametrize("form", [np.asarray, list])
+def test_masks_of_the_training_part_alone_reach_what_asks_for_them(groups, form):
+    seen = Seen()
+    masks = np.arange(N)[:, None, None] * np.ones((1, 2, 2), int)
+    pipe = make_pipeline(MaskRecorder(seen), GaussianNB())
+    grid = {"gaussiannb__var_smoothing": [0.1]}
+    models = {"asks": pipe, "searched": GridSearchCV(pipe, grid, cv=2), "does not": GaussianNB()}
+    trained_on = np.flatnonzero(GROUPS >= 6)
+    folds = [(trained_on, np.flatnonzero(GROUPS < 6))]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UngroupedWarning)
+        found = compare(models, X, Y, groups=groups, masks=form(masks), folds=folds)
+    assert len(found.table) == 3
+    sizes = [len(part) for part in seen.rows]
+    assert max(sizes) == len(trained_on)
+    assert len(sizes) == 4
+    for part in seen.rows:
+        assert {int(mask[0][0]) for mask in part} <= set(trained_on)
+    seen.rows.clear()
+    fit_with_groups(pipe, X, Y, groups, masks)
+    np.testing.assert_array_equal(seen.rows[0], masks)
+
+
+def test_masks_are_no_metadata_of_segmenters():
+    masks = np.zeros((4, 8, 8), bool)
+    masks[:, 2:4, 2:4] = True
+    with pytest.raises(ValueError, match="the masks of segmenters are y"):
+        compare({"unet": UNetSegmenter()}, np.zeros((4, 8, 8)), masks, masks=masks)

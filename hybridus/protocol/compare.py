@@ -40,6 +40,7 @@ def compare(
     *,
     stratify: ArrayLike | None = None,
     groups: ArrayLike | str | None = None,
+    masks: Any = None,
     folds: Any = None,
     n_splits: int = 5,
     n_repeats: int = 1,
@@ -69,6 +70,9 @@ def compare(
         and reach everything in a model that asks for them: the splitter of a search or of a
         calibration, and a `fit` that requests ``groups`` by scikit-learn's metadata routing.
         ``"independent"`` states that no two belong together; None assumes so, with a warning.
+    masks : n_samples masks, default=None
+        Of the lesions, for classifiers that learn where they are, such as `LesionFeatures` in a
+        Pipeline. Only those of the training part are handed on.
     folds : splitter or list of (train, test), default=None
         A splitter of scikit-learn's kind, which is given `groups`, or pairs of index arrays. None
         draws stratified folds that keep groups whole, shuffled; of masks each part shows a lesion.
@@ -143,6 +147,7 @@ def compare(
         y,
         stratify=stratify,
         groups=groups,
+        masks=masks,
         folds=folds,
         n_splits=n_splits,
         n_repeats=n_repeats,
@@ -169,8 +174,8 @@ class Plan:
         What is handed on to the fits: numbers, or with masks the names of the groups. Both keep
         samples together alike; but networks draw their validation part in the order of what they
         are given, read as text, and figures that were measured with either stay what they are.
-    scoring
-        As it was given.
+    scoring, masks
+        As they were given.
     """
 
     models: dict[str, Any]
@@ -181,6 +186,7 @@ class Plan:
     split: str
     groups: NDArray | None
     scoring: Scoring
+    masks: Any = None
 
     @property
     def index(self) -> pd.Index:
@@ -198,6 +204,7 @@ class Plan:
             self.folds,
             scoring=self.scoring,
             groups=self.groups,
+            masks=self.masks,
             n_jobs=n_jobs,
             study=study,
         )
@@ -216,6 +223,7 @@ def plan_comparison(
     *,
     stratify: ArrayLike | None = None,
     groups: ArrayLike | str | None = None,
+    masks: Any = None,
     folds: Any = None,
     n_splits: int = 5,
     n_repeats: int = 1,
@@ -248,6 +256,12 @@ def plan_comparison(
             raise ValueError(f"{name} is None: expected images, and their classes or masks")
     check_consistent_length(X, y)
     task = task_of(known, y)
+    if masks is not None:
+        if task == "segment":
+            raise ValueError(
+                "masks= is for classifiers that learn of lesions: y are the masks here"
+            )
+        check_consistent_length(X, masks)
     if task == "classify":
         y = check_labels(y)
         if len(np.unique(y)) < 2:
@@ -283,6 +297,7 @@ def plan_comparison(
         split=f"{name}, {_say_groups(groups)}",
         groups=codes if task == "classify" else group_names(groups, len(y)),
         scoring=scoring,
+        masks=masks,
     )
 
 

@@ -49,7 +49,9 @@ class FinalModel:
     referral: Mapping[str, Any] = field(default_factory=dict)
 
 
-def fit_final(model: Any, X: Any, y: Any, groups: ArrayLike | None = None) -> FinalModel:
+def fit_final(
+    model: Any, X: Any, y: Any, groups: ArrayLike | None = None, masks: Any = None
+) -> FinalModel:
     """Fit a model on all samples, and calibrate it by samples that it did not learn from.
 
     A head on frozen features is calibrated on folds of the features that keep groups whole. A
@@ -64,6 +66,8 @@ def fit_final(model: Any, X: Any, y: Any, groups: ArrayLike | None = None) -> Fi
     y : array-like of n_samples classes or masks
         The model answers with these classes.
     groups : array-like of shape (n_samples,), "independent" or None, default=None
+    masks : n_samples masks, default=None
+        Of the lesions, for models that learn where they are, such as `LesionFeatures`.
 
     Returns
     -------
@@ -87,7 +91,7 @@ def fit_final(model: Any, X: Any, y: Any, groups: ArrayLike | None = None) -> Fi
     ([[1.0, 0.0, 0.0]], 0.2)
     """
     with interrupts_end_work():
-        fit_with_groups(model, X, y, groups)
+        fit_with_groups(model, X, y, groups, masks)
         best = getattr(model, "best_estimator_", model)
         if not is_classifier(best):
             return FinalModel(model, best)

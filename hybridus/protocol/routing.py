@@ -1,4 +1,4 @@
-"""Groups on their way through an estimator: to inner folds and to whatever else asks for them.
+"""Groups and masks on their way through an estimator: to inner folds and whatever asks for them.
 
 Inner splits are found by the parameters of an estimator, at any depth. Those that are given by a
 number keep groups whole while a fit lasts; those that cannot be told of groups are warned of.
@@ -7,7 +7,7 @@ number keep groups whole while a fit lasts; those that cannot be told of groups 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -97,8 +97,10 @@ def inner_splits(model: Any, n_samples: int) -> list[InnerSplit]:
     ]
 
 
-def fit_with_groups(model: Any, X: Any, y: ArrayLike, groups: ArrayLike | None) -> Any:
-    """Fit `model` on all samples and return it; `groups` reach what asks for them.
+def fit_with_groups(
+    model: Any, X: Any, y: ArrayLike, groups: ArrayLike | None, masks: Any = None
+) -> Any:
+    """Fit `model` on all samples and return it; `groups` and `masks` reach what asks for them.
 
     Parameters
     ----------
@@ -108,6 +110,8 @@ def fit_with_groups(model: Any, X: Any, y: ArrayLike, groups: ArrayLike | None) 
     X, y : samples
     groups : array-like of shape (n_samples,), "independent" or None
         With None or "independent" no groups are handed on.
+    masks : n_samples masks, default=None
+        Of the lesions, for models that learn where they are, such as `LesionFeatures`.
 
     Warns
     -----
@@ -125,7 +129,7 @@ def fit_with_groups(model: Any, X: Any, y: ArrayLike, groups: ArrayLike | None) 
     {'C': 1}
     """
     group_names(groups, _num_samples(X))
-    whole, routing, params = _plan(model, groups)
+    whole, routing, params = _plan(model, groups, masks)
     before = {path: value for path, value in model.get_params().items() if path in whole}
     model.set_params(**whole)
     try:
@@ -135,13 +139,16 @@ def fit_with_groups(model: Any, X: Any, y: ArrayLike, groups: ArrayLike | None) 
         model.set_params(**before)
 
 
-def groups_for_fit(model: Any, groups: ArrayLike | None) -> tuple[Any, bool, dict[str, Any]]:
-    """Say how a model must be fitted for groups to reach what asks for them.
+def metadata_for_fit(
+    model: Any, groups: ArrayLike | None, masks: Any = None
+) -> tuple[Any, bool, dict[str, Any]]:
+    """Say how a model must be fitted for groups and masks to reach what asks for them.
 
     Parameters
     ----------
     model : estimator
     groups : array-like of shape (n_samples,), "independent" or None
+    masks : n_samples masks, default=None
 
     Returns
     -------
@@ -157,19 +164,22 @@ def groups_for_fit(model: Any, groups: ArrayLike | None) -> tuple[Any, bool, dic
     UngroupedWarning
         Where something inside `model` splits without regard to the groups.
     """
-    whole, routing, params = _plan(model, groups)
+    whole, routing, params = _plan(model, groups, masks)
     return clone(model).set_params(**whole) if whole else model, routing, params
 
 
-def _plan(model: Any, groups: Any) -> tuple[dict[str, Any], bool, dict[str, Any]]:
+def _plan(model: Any, groups: Any, masks: Any) -> tuple[dict[str, Any], bool, dict[str, Any]]:
     """Parameters to set, whether routing must be on, and what `fit` is given."""
     codes = None if groups is None else check_groups(groups, len(groups))
+    given = {} if masks is None else {"masks": masks}
     if codes is None:
-        return {}, False, {}
+        routing, params, _ = _who_is_told(model, given)
+        return {}, routing, params
+    given["groups"] = groups
     before = {split.path: split for split in inner_splits(model, len(groups))}
     whole = {path: split.whole() for path, split in before.items() if split.counted}
     trial = clone(model).set_params(**whole)
-    routing, params, told = _who_is_told(trial, groups)
+    routing, params, told = _who_is_told(trial, given)
     for split in inner_splits(trial, len(groups)):
         if not _heeds(split, trial, told, codes):
             whole.pop(split.path, None)
@@ -177,24 +187,27 @@ def _plan(model: Any, groups: Any) -> tuple[dict[str, Any], bool, dict[str, Any]
     return whole, routing, params
 
 
-def _who_is_told(model: Any, groups: Any) -> tuple[bool, dict[str, Any], list[Any]]:
+def _who_is_told(model: Any, given: Mapping[str, Any]) -> tuple[bool, dict[str, Any], list[Any]]:
     """Whether routing must be on, what `fit` is given, and which objects it then tells of groups.
 
-    Routing carries groups to any depth, but is an error with estimators that do not know it
-    (AdaBoost, for one), so it is on only where something asks for the groups. A search over such
-    an estimator takes them the old way, as an argument of `fit`.
+    Routing carries metadata to any depth, but is an error with estimators that do not know it
+    (AdaBoost, for one), so it is on only where something asks for them. A search over such
+    an estimator takes groups the old way, as an argument of `fit`.
     """
     with config_context(enable_metadata_routing=True):
         try:
-            told = consumers(model, "groups")
+            told = {name: consumers(model, name) for name in given}
         except NotImplementedError:
-            told = []
-    if told:
-        return True, {"groups": groups}, told
-    if isinstance(model, BaseSearchCV | RFECV) or has_fit_parameter(model, "groups"):
+            told = {}
+    if any(told.values()):
+        params = {name: value for name, value in given.items() if told[name]}
+        return True, params, told.get("groups", [])
+    if "groups" in given and (
+        isinstance(model, BaseSearchCV | RFECV) or has_fit_parameter(model, "groups")
+    ):
         folds = getattr(model, "cv", None)
         if hasattr(folds, "get_n_splits") and asks_for(folds, "split", "groups"):
-            return False, {"groups": groups}, [folds]
+            return False, {"groups": given["groups"]}, [folds]
     return False, {}, []
 
 

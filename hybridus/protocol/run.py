@@ -19,7 +19,7 @@ from sklearn.frozen import FrozenEstimator
 
 from hybridus._sklearn import _safe_indexing, _safe_split
 from hybridus.inputs.groups import group_names
-from hybridus.protocol.routing import groups_for_fit
+from hybridus.protocol.routing import metadata_for_fit
 from hybridus.protocol.scoring import (
     CLASS_SCORES,
     LesionScores,
@@ -120,6 +120,7 @@ def run_fold(
     scoring: Scoring = None,
     *,
     groups: ArrayLike | None = None,
+    masks: Any = None,
 ) -> FoldResult:
     """Fit a clone of a model on the training part of a fold and judge it on the test part.
 
@@ -135,6 +136,8 @@ def run_fold(
         See `hybridus.protocol.compare.compare`.
     groups : array-like of shape (n_samples,), "independent" or None, default=None
         Handed on to everything in the model that asks for them.
+    masks : n_samples masks, default=None
+        Those of the training part are handed on to what asks for them, such as `LesionFeatures`.
 
     Returns
     -------
@@ -155,7 +158,7 @@ def run_fold(
     """
     train, test = (np.asarray(part, dtype=np.intp) for part in fold)
     names = group_names(groups, len(y))
-    asked, routing, params = groups_for_fit(model, groups)
+    asked, routing, params = metadata_for_fit(model, groups, masks)
     found = fit_and_judge(asked, X, y, train, test, scoring, routing, params)
     return found if names is None else replace(found, groups=names[test])
 
@@ -171,7 +174,7 @@ def fit_and_judge(
     routing: bool,
     params: Mapping[str, Any],
 ) -> FoldResult:
-    """`run_fold` of a model, and with what `hybridus.protocol.routing.groups_for_fit` says."""
+    """`run_fold` of a model, and with what `hybridus.protocol.routing.metadata_for_fit` says."""
     model = clone(model)
     # Kernel matrices are cut in both directions.
     X_train, y_train = _safe_split(model, X, y, train)

@@ -22,7 +22,7 @@ from hybridus.inputs.groups import group_names
 from hybridus.inputs.heard import heard_by
 from hybridus.protocol.digests import digest_of, digest_of_data, versions
 from hybridus.protocol.folds import Fold, number_folds
-from hybridus.protocol.routing import groups_for_fit
+from hybridus.protocol.routing import metadata_for_fit
 from hybridus.protocol.run import FoldResult, fit_and_judge
 from hybridus.protocol.scoring import Scoring
 from hybridus.protocol.study import Study
@@ -75,6 +75,7 @@ def run_folds(
     *,
     scoring: Scoring = None,
     groups: ArrayLike | None = None,
+    masks: Any = None,
     n_jobs: int | None = None,
     study: Study | None = None,
 ) -> Iterator[FoldResult | FoldFailure]:
@@ -83,7 +84,7 @@ def run_folds(
     Parameters
     ----------
     models : dict of str to classifier or segmenter
-    X, y, scoring, groups
+    X, y, scoring, groups, masks
         Those of `run_fold`.
     folds : list of (train, test)
         Arrays of positions; see `hybridus.protocol.folds`.
@@ -125,7 +126,9 @@ def run_folds(
     bayes 1 0.978
     """
     # Asked here, where a warning reaches the user, and not in every process.
-    asked = {name: groups_for_fit(model, groups) for name, model in check_models(models).items()}
+    asked = {
+        name: metadata_for_fit(model, groups, masks) for name, model in check_models(models).items()
+    }
     names = group_names(groups, len(y))
     jobs = [
         _Job(name, repeat, fold, *asked[name], train, test, None if names is None else names[test])
@@ -154,7 +157,7 @@ def run_folds(
 
 @dataclass(frozen=True, eq=False)
 class _Job:
-    """A fold to be done: the model as `groups_for_fit` hands it back, and where it is kept."""
+    """A fold to be done: the model as `metadata_for_fit` hands it back, and where it is kept."""
 
     name: str
     repeat: int
