@@ -258,9 +258,7 @@ def plan_comparison(
     task = task_of(known, y)
     if masks is not None:
         if task == "segment":
-            raise ValueError(
-                "masks= is for classifiers that learn of lesions: y are the masks here"
-            )
+            raise ValueError("masks= is for classifiers: the masks of segmenters are y")
         check_consistent_length(X, masks)
     if task == "classify":
         y = check_labels(y)
