@@ -16,6 +16,7 @@ from .encoders.registry import (
 from .estimators.classifiers import FineTunedClassifier as FineTunedClassifier
 from .estimators.features import DeepFeatureExtractor as DeepFeatureExtractor
 from .estimators.hybrid import make_hybrid_classifier as make_hybrid_classifier
+from .estimators.lesion.features import LesionFeatures as LesionFeatures
 from .estimators.preprocessing import (
     ContrastEqualizer as ContrastEqualizer,
     SpeckleFilter as SpeckleFilter,

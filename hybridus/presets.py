@@ -35,7 +35,8 @@ class Preset:
         Public name in `hybridus` of what makes the model.
     parameters : dict
         What it is made with. "postprocess" holds the fields of a `Postprocessing`, "estimators" the
-        names of the presets that a `VotingSegmenter` averages; "head__alpha" is set in a part.
+        names of the presets that a `VotingSegmenter` averages, "lesion" that of the segmenter of a
+        hybrid that looks at lesions; "head__alpha" is set in a part.
     speed : {"seconds", "minutes", "tens of minutes"}
         What a fold of BUSI takes on two cores.
     note : str
@@ -61,12 +62,20 @@ class Preset:
         """Names of the encoders that the model looks through, those of its members included."""
         given = self.parameters.get("encoder", ())
         own = (given,) if isinstance(given, str) else tuple(given)
-        return own + tuple(name for one in self.members for name in one.encoders)
+        inner = [name for one in self.members for name in one.encoders]
+        return tuple(dict.fromkeys([*own, *inner]))
 
     @property
     def members(self) -> tuple[Preset, ...]:
-        """What is averaged; nothing in most models."""
-        return tuple(PRESETS[name] for name in self.parameters.get("estimators", ()))
+        """What is averaged, or finds lesions for a hybrid; nothing in most models."""
+        lesion = self.parameters.get("lesion")
+        named = self.parameters.get("estimators", () if lesion is None else (lesion,))
+        return tuple(PRESETS[name] for name in named)
+
+    @property
+    def learns_lesions(self) -> bool:
+        """Whether a classifier must be given masks of lesions in training."""
+        return "lesion" in self.parameters
 
     @property
     def keeps_rows(self) -> bool:
@@ -76,7 +85,7 @@ class Preset:
 
     def input_size(self, image_size: int | None = None) -> tuple[int, int]:
         """Height and width of what the model looks at; of several networks, of the largest."""
-        if self.members:
+        if "estimators" in self.parameters:
             return max(one.input_size(image_size) for one in self.members)
         size = image_size or self.parameters.get(self._sized_by)
         if size is None and not self.encoders:
@@ -104,11 +113,13 @@ class Preset:
     ) -> BaseEstimator:
         """Make the estimator; see `make_preset` for the parameters."""
         settings = dict(self.parameters)
-        if self.members:
-            given: dict[str, Any] = {"weights": weights, "image_size": image_size, "cache": cache}
-            given |= {"random_state": random_state, "value_range": value_range}
-            settings["estimators"] = [(one.name, one.build(**given)) for one in self.members]
+        given: dict[str, Any] = {"weights": weights, "image_size": image_size, "cache": cache}
+        given |= {"random_state": random_state, "value_range": value_range}
+        built = [(one.name, one.build(**given)) for one in self.members]
+        if "estimators" in settings:
+            settings["estimators"] = built
         else:
+            settings |= {"lesion": built[0][1]} if built else {}
             settings["random_state"] = random_state
             settings |= {"weights": weights} if self.encoders else {}
             settings |= {"cache": cache} if self.keeps_rows else {}
@@ -241,6 +252,7 @@ def _hybrid(
     pooling: str = "avg",
     search: Mapping[str, Sequence[float]] | None = None,
     compared: Compared = "scans",
+    speed: Speed = "seconds",
     **settings: Any,
 ) -> Preset:
     """Frozen encoder, or several, and a head that is searched, unless what is tried is empty."""
@@ -248,7 +260,7 @@ def _hybrid(
     parameters |= settings
     search = _SEARCHES[head] if search is None else search
     maker = "make_hybrid_classifier"
-    return Preset(name, "classify", maker, parameters, "seconds", note, search, compared)
+    return Preset(name, "classify", maker, parameters, speed, note, search, compared)
 
 
 def _fine_tuned(
@@ -340,6 +352,33 @@ _ROWS = (
         "logreg",
         layers="multi",
         search={"head__C": [0.003, 0.01, 0.03]},
+    ),
+    _hybrid(
+        "lesion-logreg",
+        "shape, margin, echo and texture of the lesion that a decoder on MobileNetV2 finds, with "
+        "MobileNetV2 of its crops; logistic regression",
+        "mobilenet_v2",
+        "logreg",
+        layers="multi",
+        search={},
+        lesion="mobilenet_v2-unet",
+        whole_image=False,
+        head__C=0.003,
+        compared="named",
+        speed="tens of minutes",
+    ),
+    _hybrid(
+        "lesion-fusion",
+        "the same beside VGG16, MobileNetV2 and ResNet50 of the whole image and of crops; logistic "
+        "regression",
+        _FUSION,
+        "logreg",
+        layers="multi",
+        search={},
+        lesion="mobilenet_v2-unet",
+        head__C=0.001,
+        compared="named",
+        speed="tens of minutes",
     ),
     _fine_tuned(
         "mobilenet_v2-softmax-last",

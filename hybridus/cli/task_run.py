@@ -5,7 +5,7 @@ All that can fail at once is asked by `prepare`, of every task, before anything 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -97,6 +97,7 @@ def prepare(scans: Data, digest: str, settings: Settings) -> Prepared:
 
     segments, grouped = settings.segments, scans.groups is not None
     models = {preset.name: _build(preset, settings, grouped) for preset in settings.presets}
+    check_masks(settings.presets, scans)
     plan = plan_comparison(
         models,
         scans.images,
@@ -104,6 +105,7 @@ def prepare(scans: Data, digest: str, settings: Settings) -> Prepared:
         stratify=scans.target if segments else None,
         # Where there are none, the command has said what is known of duplicates.
         groups="independent" if scans.groups is None else scans.groups,
+        masks=None if segments else scans.masks,
         scoring=LesionScores(tables.MASK_SIZE) if segments else None,
         n_splits=settings.folds,
         n_repeats=settings.repeats,
@@ -113,6 +115,17 @@ def prepare(scans: Data, digest: str, settings: Settings) -> Prepared:
         with told_warnings(f"{name}: "):
             preflight(model, scans.images)
     return Prepared(settings, scans, digest, models, plan)
+
+
+def check_masks(presets: Iterable[Preset], scans: Data) -> None:
+    """Raise where a model must learn where lesions are and nobody says so."""
+    for preset in presets:
+        if preset.learns_lesions and scans.masks is None:
+            raise ValueError(
+                f"{preset.name} learns where lesions are, and {scans.name} has no masks: expected "
+                "files such as '1_mask.png' beside '1.png', or --masks FOLDER; `hybridus models` "
+                "lists models that need none"
+            )
 
 
 def run(prepared: Prepared, study: Study, following: Following) -> Done:
@@ -141,7 +154,8 @@ def run(prepared: Prepared, study: Study, following: Following) -> Done:
         model.set_params(n_jobs=settings.n_jobs)
     target = scans.masks if settings.segments else scans.named_target
     with following.refitting(best):
-        final = fit_final(model, scans.images, target, scans.groups)
+        masks = scans.masks if PRESETS[best].learns_lesions else None
+        final = fit_final(model, scans.images, target, scans.groups, masks)
     model_file = results.save_model(
         final,
         scans,

@@ -76,6 +76,7 @@ def train(
     """
     started = time.perf_counter()
     with user_errors():
+        from hybridus.cli.task_run import check_masks
         from hybridus.encoders.registry import get_encoder
         from hybridus.encoders.weights import locate_weights
         from hybridus.presets import get_preset
@@ -94,6 +95,7 @@ def train(
             scans = reading.choose_scans(scans, lesions_only)
         elif not scans.labelled:
             raise ValueError(f"{data}: no class folders, which tell a classifier its classes")
+        check_masks([preset], scans)
         announce.tell_data(scans)
         estimator = preset.build(
             weights=weights or "imagenet",
@@ -117,7 +119,8 @@ def train(
         results.room_for_activations(1),
         Following(Pace({})).refitting(preset.name),
     ):
-        final = fit_final(estimator, scans.images, target, scans.groups)
+        shown = scans.masks if preset.learns_lesions else None
+        final = fit_final(estimator, scans.images, target, scans.groups, shown)
     file = results.save_model(final, scans, digest, out, model=f"{preset.name}: {preset.note}")
     if final.referral:
         tell(f"answers  {', '.join(map(str, final.estimator.classes_))}; probabilities")

@@ -1,10 +1,10 @@
 """`make_hybrid_classifier`: good defaults for frozen features and a classical head."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
-from sklearn.base import BaseEstimator, is_classifier
+from sklearn.base import BaseEstimator, clone, is_classifier
 from sklearn.linear_model import LogisticRegression
 from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import FeatureUnion, Pipeline
@@ -13,6 +13,7 @@ from sklearn.svm import SVC
 from hybridus.encoders.registry import EncoderSpec, get_encoder
 from hybridus.estimators.calibration import WholeGroupsCalibration
 from hybridus.estimators.features import DeepFeatureExtractor
+from hybridus.estimators.lesion.features import LesionFeatures
 from hybridus.estimators.scaler import FeatureScaler
 from hybridus.inputs.groups import WholeGroupsKFold
 
@@ -21,6 +22,8 @@ def make_hybrid_classifier(
     encoder: str | EncoderSpec | Sequence[str | EncoderSpec] = "mobilenet_v2",
     head: Literal["svm", "mlp", "logreg"] | BaseEstimator = "svm",
     *,
+    lesion: Any = None,
+    whole_image: bool = True,
     class_weight: dict | str | None = "balanced",
     probability: bool = False,
     random_state: Any = None,
@@ -39,6 +42,13 @@ def make_hybrid_classifier(
         "svm" is an RBF support vector machine with C = 10, "mlp" one hidden layer of 128 units
         with weight decay 0.01, "logreg" logistic regression with C = 0.01, which suits thousands
         of features on hundreds of images. A classifier is taken as it is.
+    lesion : segmenter or None, default=None
+        With one, the features of `LesionFeatures`, measurements of the lesion and what the encoders
+        see of its crops, stand beside those of the whole image, as the part ``lesion``. It is
+        trained on the masks that `fit` is given (see `LesionFeatures`); a fitted one in a
+        `sklearn.frozen.FrozenEstimator` is used as it is.
+    whole_image : bool, default=True
+        False leaves out the features of the whole image, where there is `lesion`.
     class_weight : dict, "balanced" or None, default="balanced"
         For the heads "svm" and "logreg"; `MLPClassifier` has none.
     probability : bool, default=False
@@ -60,7 +70,7 @@ def make_hybrid_classifier(
     Raises
     ------
     ValueError
-        For an unknown encoder or head, or the same encoder twice.
+        For an unknown encoder or head, the same encoder twice, or nothing to look at.
 
     Examples
     --------
@@ -72,26 +82,38 @@ def make_hybrid_classifier(
     'multi'
     """
     extractor = {"weights": weights, "layers": layers, **extractor}
-    features: BaseEstimator
-    if isinstance(encoder, str | EncoderSpec):
-        get_encoder(encoder)
-        features = DeepFeatureExtractor(encoder, **extractor)
-    else:
-        names = [get_encoder(one).name for one in encoder]
-        if not names or len(set(names)) < len(names):
-            raise ValueError(f"encoder={encoder!r}: expected one or more different encoders")
-        features = FeatureUnion(
-            [
-                (name, DeepFeatureExtractor(one, **extractor))
-                for name, one in zip(names, encoder, strict=True)
-            ],
-            verbose_feature_names_out=False,
-        )
+    features = _frozen_features(encoder, extractor)
+    if lesion is None and not whole_image:
+        raise ValueError("whole_image=False leaves nothing to look at: give lesion=, a segmenter")
+    if lesion is not None:
+        # Features of crops are looked up by the crops, so the segmenter is trained but once.
+        of_lesion = LesionFeatures(lesion, clone(features), cache=extractor.get("cache", True))
+        if not whole_image:
+            features = of_lesion
+        elif isinstance(features, FeatureUnion):
+            features.transformer_list.append(("lesion", of_lesion))
+        else:
+            parts = [(get_encoder(features.encoder).name, features), ("lesion", of_lesion)]
+            features = FeatureUnion(parts, verbose_feature_names_out=False)
     classifier = _head(head, class_weight, random_state)
     if probability and not hasattr(classifier, "predict_proba"):
         # Its folds keep groups whole where metadata routing hands them on; see `compare`.
         classifier = WholeGroupsCalibration(classifier, ensemble=False, cv=WholeGroupsKFold(5))
     return Pipeline([("features", features), ("scaler", FeatureScaler()), ("head", classifier)])
+
+
+def _frozen_features(encoder: Any, extractor: Mapping[str, Any]) -> Any:
+    if isinstance(encoder, str | EncoderSpec):
+        get_encoder(encoder)
+        return DeepFeatureExtractor(encoder, **extractor)
+    names = [get_encoder(one).name for one in encoder]
+    if not names or len(set(names)) < len(names):
+        raise ValueError(f"encoder={encoder!r}: expected one or more different encoders")
+    parts = [
+        (name, DeepFeatureExtractor(one, **extractor))
+        for name, one in zip(names, encoder, strict=True)
+    ]
+    return FeatureUnion(parts, verbose_feature_names_out=False)
 
 
 def _head(head: Any, class_weight: Any, random_state: Any) -> BaseEstimator:

@@ -23,6 +23,7 @@ _ESTIMATORS = {
     "hybridus.estimators.calibration": ("WholeGroupsCalibration",),
     "hybridus.estimators.classifiers": ("FineTunedClassifier",),
     "hybridus.estimators.features": ("DeepFeatureExtractor",),
+    "hybridus.estimators.lesion.features": ("LesionFeatures",),
     "hybridus.estimators.preprocessing": ("ContrastEqualizer", "SpeckleFilter"),
     "hybridus.estimators.scaler": ("FeatureScaler",),
     "hybridus.estimators.segmenters.dncnn": ("DnCNNSegmenter",),
