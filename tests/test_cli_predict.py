@@ -58,6 +58,14 @@ def small_presets():
     pixels = {"features": "basic", "mask_size": 48, "sigma_max": 2, "n_pixels": 100}
     return {
         "small-svm": Preset("small-svm", "classify", *hybrid, {"head__C": [1, 10]}),
+        "small-lesion": Preset(
+            "small-lesion",
+            "classify",
+            "make_hybrid_classifier",
+            {**encoder, "head": "logreg", "lesion": "pixels", "whole_image": False},
+            "seconds",
+            "small, of the lesion",
+        ),
         "pixels": Preset("pixels", "segment", "PixelSegmenter", pixels, "seconds", "pixels alone"),
     }
 
@@ -68,7 +76,7 @@ def trained(scans, tmp_path_factory):
     folder = tmp_path_factory.mktemp("models")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("hybridus.presets.PRESETS", PRESETS | small_presets())
-        for name in ("small-svm", "pixels"):
+        for name in ("small-svm", "small-lesion", "pixels"):
             told = succeeded(
                 *("train", scans / "known", "--model", name, "--weights", "bundled"),
                 *("--out", folder / f"{name}.hybridus"),
@@ -116,6 +124,41 @@ def test_a_segmenter_leaves_masks_and_overlays_of_the_size_of_its_images(trained
         )
     assert (table["lesion"] == "yes").any()
     assert len(list((out / "masks").rglob("*.png"))) == 10
+
+
+def test_a_model_that_looks_at_lesions_needs_masks_in_training_alone(
+    trained, scans, tmp_path, monkeypatch
+):
+    out = tmp_path / "answers"
+    succeeded("predict", trained / "small-lesion.hybridus", scans / "new", "--out", out)
+    table = pd.read_csv(out / "predictions.csv")
+    fitted = hybridus.load(trained / "small-lesion.hybridus")
+    assert table["label"].tolist() == fitted.predict(table["file"].tolist()).tolist()
+    bare = tmp_path / "bare"
+    for file in (scans / "known").rglob("*.jpg"):
+        (bare / file.parent.name).mkdir(parents=True, exist_ok=True)
+        (bare / file.parent.name / file.name).write_bytes(file.read_bytes())
+    for module in ("hybridus.presets", "hybridus.cli.settings", "hybridus.cli.task_run"):
+        monkeypatch.setattr(f"{module}.PRESETS", PRESETS | small_presets())
+    done = run("train", bare, "--model", "small-lesion", "--weights", "bundled")
+    assert done.exit_code == 2
+    assert "small-lesion learns where lesions are" in done.stderr
+    done = run("compare", bare, "--models", "small-lesion", "--weights", "bundled")
+    assert done.exit_code == 2
+    assert "has no masks" in done.stderr
+
+
+@pytest.mark.slow
+def test_models_that_look_at_lesions_are_compared(scans, tmp_path, monkeypatch):
+    for module in ("hybridus.presets", "hybridus.cli.settings", "hybridus.cli.task_run"):
+        monkeypatch.setattr(f"{module}.PRESETS", PRESETS | small_presets())
+    told = succeeded(
+        *("compare", scans / "known", "--models", "small-lesion", "--weights", "bundled"),
+        *("--folds", 2, "--task", "classify", "--out", tmp_path / "results"),
+    )
+    assert "warning" not in told.stderr
+    assert (tmp_path / "results" / "report.html").exists()
+    assert (tmp_path / "results" / "models" / "small-lesion.hybridus").exists()
 
 
 def test_files_that_cannot_be_read_are_listed_and_the_others_answered(trained, scans, tmp_path):

@@ -111,12 +111,19 @@ def _features(classified: Done | None) -> Any:
     """Features of the best model that has frozen ones: the store knows them already."""
     from sklearn.base import clone
 
+    from hybridus.presets import PRESETS
+
     if classified is None:
         return "bundled"
+    images = classified.prepared.scans.images
+    fitted = getattr(classified.best, "best_estimator_", classified.best)
+    step = getattr(fitted, "named_steps", {}).get("features")
+    if step is not None:
+        return step.transform(images)
     for name in classified.compared.table.index:
         model = classified.prepared.models[name]
         model = getattr(model, "estimator", model)
         step = getattr(model, "named_steps", {}).get("features")
-        if step is not None:
-            return clone(step).fit_transform(classified.prepared.scans.images)
+        if step is not None and not PRESETS[name].learns_lesions:
+            return clone(step).fit_transform(images)
     return "bundled"

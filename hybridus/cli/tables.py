@@ -203,8 +203,8 @@ def _how_fitted(model: Any, n_images: int) -> tuple[str, str]:
     above = [] if threshold is None else [f"threshold {threshold:.2f}"]
     if not hasattr(model, "best_epoch_"):
         return (
-            "In every fold the model was fitted, and its threshold chosen,",
-            f"fitted again on all {n_images} images ({'; '.join(above)})",
+            "In every fold the model was fitted" + (", and its threshold chosen," if above else ""),
+            f"fitted again on all {n_images} images" + f" ({'; '.join(above)})" * bool(above),
         )
     epochs = f"weights of epoch {model.best_epoch_} of {model.n_iter_}"
     return (
