@@ -116,10 +116,39 @@ def macro_ovr_auc_scorer(estimator: Any, X: Any, y: ArrayLike) -> float:
     >>> cross_val_score(SVC(), X, y, cv=3, scoring=macro_ovr_auc_scorer).round(2).tolist()
     [0.87, 0.86, 0.81]
     """
+    return macro_ovr_auc(y, _ranking(estimator, X), labels=estimator.classes_)
+
+
+def present_ovr_auc_scorer(estimator: Any, X: Any, y: ArrayLike) -> float:
+    """`macro_ovr_auc_scorer` over the classes that `y` has: each of them against the others.
+
+    For sets that do not show every class that the classifier knows, such as scans with a lesion
+    alone. The same number where every class is there.
+
+    Parameters
+    ----------
+    estimator : fitted classifier
+    X : array-like of shape (n_samples, ...)
+    y : array-like of shape (n_samples,)
+
+    Returns
+    -------
+    float
+        NaN, with scikit-learn's `UndefinedMetricWarning`, where `y` is of one class.
+    """
+    classes = np.asarray(estimator.classes_)
+    present = np.isin(classes, np.asarray(y))
+    if present.all() or present.sum() < 2:
+        return macro_ovr_auc_scorer(estimator, X, y)
+    scores = np.asarray(_ranking(estimator, X))[:, present]
+    return macro_ovr_auc(y, scores, labels=classes[present])
+
+
+def _ranking(estimator: Any, X: Any) -> Any:
     for method in ("predict_proba", "decision_function"):
         # hasattr, since scikit-learn hides methods that the parameters rule out
         if hasattr(estimator, method):
-            return macro_ovr_auc(y, getattr(estimator, method)(X), labels=estimator.classes_)
+            return getattr(estimator, method)(X)
     raise TypeError(
         f"{type(estimator).__name__} has neither predict_proba nor decision_function: the area "
         "under the ROC curve needs a classifier that ranks, not only one that decides"

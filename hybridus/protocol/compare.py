@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +18,7 @@ from hybridus.inputs.groups import check_groups, group_names
 from hybridus.inputs.labels import check_labels
 from hybridus.inputs.masks import as_masks
 from hybridus.protocol.comparison import Comparison
+from hybridus.protocol.external import ExternalSet, check_external, run_external
 from hybridus.protocol.folds import (
     Fold,
     Folds,
@@ -41,6 +42,7 @@ def compare(
     stratify: ArrayLike | None = None,
     groups: ArrayLike | str | None = None,
     masks: Any = None,
+    external: Mapping[str, tuple[Any, ...]] | None = None,
     folds: Any = None,
     n_splits: int = 5,
     n_repeats: int = 1,
@@ -73,6 +75,11 @@ def compare(
     masks : n_samples masks, default=None
         Of the lesions, for classifiers that learn where they are, such as `LesionFeatures` in a
         Pipeline. Only those of the training part are handed on.
+    external : dict of str to (X, y) or (X, y, groups), default=None
+        Sets of samples that nothing is fitted on, such as scans of another hospital, by name. Each
+        model is fitted once more, on all of `X`, and judged on each of them: see
+        ``Comparison.external``. A set may lack classes; the area under the ROC curve is then over
+        those that it has.
     folds : splitter or list of (train, test), default=None
         A splitter of scikit-learn's kind, which is given `groups`, or pairs of index arrays. None
         draws stratified folds that keep groups whole, shuffled; of masks each part shows a lesion.
@@ -108,6 +115,7 @@ def compare(
     TypeError
         If `models` is no dict of names to estimators, or `folds` neither splitter nor pairs.
     ValueError
+        If a sample of an external set is among `X` too, or of a class that `y` lacks.
         If models do different things, the folds cannot be made (see `repeated_folds` and
         `LesionGroupKFold`), lengths differ, or `study` is given and a model cannot be told by its
         content. All of this before anything is fitted.
@@ -148,13 +156,16 @@ def compare(
         stratify=stratify,
         groups=groups,
         masks=masks,
+        external=external,
         folds=folds,
         n_splits=n_splits,
         n_repeats=n_repeats,
         scoring=scoring,
         random_state=random_state,
     )
-    return plan.gather(plan.run(n_jobs, None if study is None else Study(study)))
+    kept = None if study is None else Study(study)
+    results = list(plan.run(n_jobs, kept))
+    return plan.gather(results, plan.run_external(n_jobs, kept))
 
 
 @dataclass(frozen=True, eq=False)
@@ -176,6 +187,7 @@ class Plan:
         are given, read as text, and figures that were measured with either stay what they are.
     scoring, masks
         As they were given.
+    external : list of ExternalSet
     """
 
     models: dict[str, Any]
@@ -187,6 +199,7 @@ class Plan:
     groups: NDArray | None
     scoring: Scoring
     masks: Any = None
+    external: Sequence[ExternalSet] = ()
 
     @property
     def index(self) -> pd.Index:
@@ -209,11 +222,44 @@ class Plan:
             study=study,
         )
 
-    def gather(self, results: Iterable[FoldResult | FoldFailure]) -> Comparison:
-        """Put what `run` yields together, in the order of models and folds, whoever was first."""
+    def run_external(
+        self, n_jobs: int | None = None, study: Study | None = None
+    ) -> Iterator[tuple[str, FoldResult | FoldFailure]]:
+        """Fit on all samples and score on the external sets. See `run_external`."""
+        if not self.external:
+            return iter(())
+        return run_external(
+            self.models,
+            self.X,
+            self.y,
+            self.external,
+            task=self.task,
+            scoring=self.scoring,
+            groups=self.groups,
+            masks=self.masks,
+            n_jobs=n_jobs,
+            study=study,
+        )
+
+    def gather(
+        self,
+        results: Iterable[FoldResult | FoldFailure],
+        external: Iterable[tuple[str, FoldResult | FoldFailure]] = (),
+    ) -> Comparison:
+        """Put what `run` and `run_external` yield together, in the order of models and folds."""
         place = {name: number for number, name in enumerate(self.models)}
         ordered = sorted(results, key=lambda one: (place[one.model], one.repeat, one.fold))
-        return Comparison(ordered, split=self.split, index=self.index)
+        by_set: dict[str, list[FoldResult | FoldFailure]] = {}
+        for name, outcome in external:
+            by_set.setdefault(name, []).append(outcome)
+        found = {}
+        for one in self.external:
+            outcomes = sorted(by_set.get(one.name, []), key=lambda result: place[result.model])
+            if any(isinstance(outcome, FoldResult) for outcome in outcomes):
+                split = f"fitted on all {len(self.y)} samples, tested on {one.name}"
+                index = one.X.index if hasattr(one.X, "iloc") else pd.RangeIndex(len(one.y))
+                found[one.name] = Comparison(outcomes, split=split, index=index)
+        return Comparison(ordered, split=self.split, index=self.index, external=found)
 
 
 def plan_comparison(
@@ -224,6 +270,7 @@ def plan_comparison(
     stratify: ArrayLike | None = None,
     groups: ArrayLike | str | None = None,
     masks: Any = None,
+    external: Mapping[str, tuple[Any, ...]] | None = None,
     folds: Any = None,
     n_splits: int = 5,
     n_repeats: int = 1,
@@ -296,6 +343,7 @@ def plan_comparison(
         groups=codes if task == "classify" else group_names(groups, len(y)),
         scoring=scoring,
         masks=masks,
+        external=() if external is None else check_external(external, X, y, task),
     )
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import html
 import importlib
 import os
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -46,6 +46,9 @@ class Comparison:
         How samples were split, in words.
     index : pandas.Index, default=None
         Labels of the samples; None numbers them.
+    external : dict of str to Comparison, default=None
+        What came of models that were fitted on all samples, on sets that they never saw, by name:
+        each of one fold, with all tables of its own.
 
     Raises
     ------
@@ -56,6 +59,7 @@ class Comparison:
     results: tuple[FoldResult, ...]
     split: str = ""
     index: pd.Index | None = None
+    external: Mapping[str, Comparison] = field(default_factory=dict)
     failed: tuple[FoldFailure, ...] = ()
 
     def __init__(
@@ -63,6 +67,7 @@ class Comparison:
         results: Iterable[FoldResult | FoldFailure],
         split: str = "",
         index: pd.Index | None = None,
+        external: Mapping[str, Comparison] | None = None,
     ) -> None:
         given = tuple(results)
         failed = tuple(one for one in given if isinstance(one, FoldFailure))
@@ -72,6 +77,7 @@ class Comparison:
         object.__setattr__(self, "failed", failed)
         object.__setattr__(self, "split", split)
         object.__setattr__(self, "index", index)
+        object.__setattr__(self, "external", dict(external or {}))
         if not self.results:
             raise ValueError(
                 f"results holds failures of {', '.join(sorted(names))} alone"
@@ -408,12 +414,17 @@ class Comparison:
 
     def __repr__(self) -> str:
         lines = [self._title(), self._shown().to_string(), self._notes(), *self.conclusions]
+        for other in self.external.values():
+            lines += ["", other._title(), self._against(other).to_string(), *other.conclusions]
         return "\n".join(lines)
 
     def _repr_html_(self) -> str:
         title, notes = html.escape(self._title()), html.escape(self._notes())
         said = "".join(f"<li>{html.escape(line, quote=False)}</li>" for line in self.conclusions)
-        return f"<p>{title}</p>{self._shown().to_html()}<p>{notes}</p><ul>{said}</ul>"
+        page = f"<p>{title}</p>{self._shown().to_html()}<p>{notes}</p><ul>{said}</ul>"
+        for other in self.external.values():
+            page += f"<p>{html.escape(other._title())}</p>{self._against(other).to_html()}"
+        return page
 
     def _title(self) -> str:
         n_models, n_folds = len(self.table), len(self.results) // len(self.table)
@@ -434,6 +445,13 @@ class Comparison:
         behind = self.differences["p_holm"].iloc[: len(table) - 1]
         shown["p"] = ["best", *behind.map("{:.2g}".format)]
         return shown
+
+    def _against(self, other: Comparison) -> pd.DataFrame:
+        """Scores on an external set, and what they lose against those of the folds."""
+        shown = other._shown().drop(columns=["seconds", "p"])
+        first = f"{self.metrics[0]}_mean"
+        lost = (self.table[first] - other.table[first]).reindex(shown.index)
+        return shown.assign(**{f"{self.metrics[0]} lost": lost.map("{:.3f}".format)})
 
     def _notes(self) -> str:
         notes = []

@@ -273,7 +273,13 @@ def _macro_ovr_auc(result: FoldResult) -> Statistic | None:
     scores = class_scores(result)
     if scores is None:
         return None
-    return Area(result.truth[:, np.newaxis] == result.classes, scores)  # type: ignore[index]
+    # Of the classes that are there: a score of all is not defined where one is missing.
+    there = np.isin(result.classes, result.truth)  # type: ignore[arg-type]
+    if there.sum() > 1:
+        scores, classes = scores[:, there], result.classes[there]  # type: ignore[index]
+    else:
+        classes = result.classes  # type: ignore[assignment]
+    return Area(result.truth[:, np.newaxis] == classes, scores)  # type: ignore[index]
 
 
 _OF_CLASSES: dict[str, Callable[[FoldResult], Statistic | None]] = {

@@ -17,7 +17,7 @@ from sklearn import config_context
 from sklearn.base import clone, is_classifier
 from sklearn.frozen import FrozenEstimator
 
-from hybridus._sklearn import _safe_indexing, _safe_split
+from hybridus._sklearn import _num_samples, _safe_indexing, _safe_split
 from hybridus.inputs.groups import group_names
 from hybridus.protocol.routing import metadata_for_fit
 from hybridus.protocol.scoring import (
@@ -175,40 +175,67 @@ def fit_and_judge(
     params: Mapping[str, Any],
 ) -> FoldResult:
     """`run_fold` of a model, and with what `hybridus.protocol.routing.metadata_for_fit` says."""
-    model = clone(model)
+    model, fit_seconds = fit_model(model, X, y, train, routing, params)
     # Kernel matrices are cut in both directions.
-    X_train, y_train = _safe_split(model, X, y, train)
     X_test, y_test = _safe_split(model, X, y, test, train)
-    segments = task_of({"": model}, y) == "segment"
-    scorer = scorer_for(model, scoring, default=LesionScores() if segments else CLASS_SCORES)
+    found = judge_model(model, X_test, y_test, scoring)
+    return replace(found, train=train, test=test, fit_seconds=fit_seconds)
+
+
+def fit_model(
+    model: Any,
+    X: Any,
+    y: Any,
+    train: NDArray[np.intp],
+    routing: bool,
+    params: Mapping[str, Any],
+) -> tuple[Any, float]:
+    """Fit a clone of a model on some samples; return it and the seconds that took."""
+    model = clone(model)
+    X_train, y_train = _safe_split(model, X, y, train)
     started = time.perf_counter()
-    with config_context(enable_metadata_routing=routing):
+    with interrupts_end_work(), config_context(enable_metadata_routing=routing):
         model.fit(
             X_train,
             y_train,
             **{name: _safe_indexing(value, train) for name, value in params.items()},
         )
-    fitted = time.perf_counter()
-    answers = _Answers(model, X_test)
+    return model, time.perf_counter() - started
+
+
+def judge_model(model: Any, X: Any, y: Any, scoring: Scoring) -> FoldResult:
+    """Judge a fitted model on samples, numbered from 0; who fitted it says on what, and how long.
+
+    Parameters
+    ----------
+    model : fitted classifier or segmenter
+    X, y : samples
+    scoring
+        See `hybridus.protocol.compare.compare`.
+    """
+    segments = task_of({"": model}, y) == "segment"
+    scorer = scorer_for(model, scoring, default=LesionScores() if segments else CLASS_SCORES)
+    started = time.perf_counter()
+    answers = _Answers(model, X)
     by_sample = None
     if isinstance(scorer, LesionScores):
-        scores, by_sample = scorer.judge_images(y_test, answers.predict(X_test))
+        scores, by_sample = scorer.judge_images(y, answers.predict(X))
     else:
-        scores = score_model(scorer, answers, X_test, y_test)
-    predictions = answers.predict(X_test)
-    decided_by, decisions = _decisions(answers, X_test) if is_classifier(model) else (None, None)
+        scores = score_model(scorer, answers, X, y)
+    predictions = answers.predict(X)
+    decided_by, decisions = _decisions(answers, X) if is_classifier(model) else (None, None)
     return FoldResult(
-        train=train,
-        test=test,
+        train=np.empty(0, dtype=np.intp),
+        test=np.arange(_num_samples(X)),
         scores=scores,
         predictions=predictions,
         decisions=decisions,
         classes=None if decisions is None else model.classes_,
-        fit_seconds=fitted - started,
-        score_seconds=time.perf_counter() - fitted,
+        fit_seconds=float("nan"),
+        score_seconds=time.perf_counter() - started,
         best_params=getattr(model, "best_params_", None),
         decided_by=decided_by,
-        truth=None if segments else np.asarray(y_test),
+        truth=None if segments else np.asarray(y),
         by_sample=by_sample,
         **_training_of(model),
     )

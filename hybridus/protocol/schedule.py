@@ -26,7 +26,7 @@ from hybridus.protocol.routing import metadata_for_fit
 from hybridus.protocol.run import FoldResult, fit_and_judge
 from hybridus.protocol.scoring import Scoring
 from hybridus.protocol.study import Study
-from hybridus.protocol.tasks import check_models, task_of
+from hybridus.protocol.tasks import Task, check_models, task_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -136,23 +136,40 @@ def run_folds(
         for (train, test), (repeat, fold) in zip(folds, number_folds(folds), strict=True)
     ]
     if study is not None:
-        classes = task_of(models, y) == "classify"
-        shared = [
-            digest_of(
-                versions(),
-                [one.name for one in fields(FoldResult) if one.metadata.get("decides", True)],
-            ),
-            _told("a sample", partial(digest_of_data, X, y, groups, classes=classes)),
-            _told("scoring", partial(digest_of, scoring)),
-        ]
-        of_models = {
-            name: _told(f"models[{name!r}]", partial(digest_of, how)) for name, how in asked.items()
-        }
+        of_models = digests_of_models(asked, X, y, groups, scoring, task_of(models, y))
         jobs = [
-            replace(job, key=digest_of(shared, of_models[job.name], job.train, job.test))
-            for job in jobs
+            replace(job, key=digest_of(of_models[job.name], job.train, job.test)) for job in jobs
         ]
     return _outcomes(jobs, X, y, scoring, n_jobs, study)
+
+
+def digests_of_models(
+    asked: Mapping[str, Any], X: Any, y: Any, groups: Any, scoring: Scoring, task: Task
+) -> dict[str, str]:
+    """Tell all that decides what each model says once the samples are known that it is fitted on.
+
+    Parameters
+    ----------
+    asked : dict of str to (model, routing, params)
+        What `hybridus.protocol.routing.metadata_for_fit` returns.
+
+    Raises
+    ------
+    ValueError
+        Where a model, a sample or the scoring cannot be told by its content.
+    """
+    shared = [
+        digest_of(
+            versions(),
+            [one.name for one in fields(FoldResult) if one.metadata.get("decides", True)],
+        ),
+        _told("a sample", partial(digest_of_data, X, y, groups, classes=task == "classify")),
+        _told("scoring", partial(digest_of, scoring)),
+    ]
+    return {
+        name: digest_of(shared, _told(f"models[{name!r}]", partial(digest_of, how)))
+        for name, how in asked.items()
+    }
 
 
 @dataclass(frozen=True, eq=False)
@@ -214,7 +231,7 @@ def _outcomes(
                 continue
             if isinstance(outcome, FoldFailure) and job.name not in failures:
                 failures[job.name] = outcome
-                _warn_of(outcome)
+                note_failure(outcome)
             yield outcome
         if len(busy) == len(jobs):  # others are at work on all that is left
             time.sleep(pause)
@@ -224,7 +241,8 @@ def _outcomes(
         raise next(iter(failures.values())).exception
 
 
-def _warn_of(failure: FoldFailure) -> None:
+def note_failure(failure: FoldFailure) -> None:
+    """Warn that a model failed and is left out."""
     row = failure.row()
     said = (row["message"].splitlines() or [""])[0]
     warnings.warn(
@@ -237,7 +255,12 @@ def _warn_of(failure: FoldFailure) -> None:
 
 def _recall(job: _Job, study: Study | None) -> FoldResult | None:
     kept = None if study is None else study.recall(job.key)
-    return None if kept is None else FoldResult(**{**kept, **job.label})
+    return None if kept is None else fold_of(kept, job.name, job.repeat, job.fold)
+
+
+def fold_of(kept: Mapping[str, Any], model: str, repeat: int = 0, fold: int = 0) -> FoldResult:
+    """Read a result that a study has kept, whatever the model was called then."""
+    return FoldResult(**{**kept, "model": model, "repeat": repeat, "fold": fold})
 
 
 def _attempt(
@@ -256,11 +279,11 @@ def _attempt(
         if isinstance(outcome, FoldFailure):
             study.keep_error(job.key, outcome.exception, job.label)
         else:
-            study.keep(job.key, _plain(outcome))
+            study.keep(job.key, plain(outcome))
         return outcome
 
 
-def _plain(result: FoldResult) -> dict[str, Any]:
+def plain(result: FoldResult) -> dict[str, Any]:
     """Fields of a result as arrays and what JSON knows; row() says the same of both."""
     values = {field.name: getattr(result, field.name) for field in fields(result)}
     predictions = values["predictions"]
