@@ -30,6 +30,11 @@ from .estimators.segmenters import (
     UNetSegmenter as UNetSegmenter,
     VotingSegmenter as VotingSegmenter,
 )
+from .evidence.explain import (
+    Explanation as Explanation,
+    evidence_on_lesion as evidence_on_lesion,
+    explain as explain,
+)
 from .exceptions import WeightsNotFoundError as WeightsNotFoundError
 from .exporting.export import export as export
 from .inputs.augmentation import Augmentation as Augmentation

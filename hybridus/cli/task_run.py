@@ -105,7 +105,7 @@ def prepare(scans: Data, digest: str, settings: Settings) -> Prepared:
         stratify=scans.target if segments else None,
         # Where there are none, the command has said what is known of duplicates.
         groups="independent" if scans.groups is None else scans.groups,
-        masks=None if segments else scans.masks,
+        masks=scans.masks if any(one.learns_lesions for one in settings.presets) else None,
         scoring=LesionScores(tables.MASK_SIZE) if segments else None,
         n_splits=settings.folds,
         n_repeats=settings.repeats,

@@ -342,8 +342,14 @@ def run_carried(
 
 @functools.lru_cache(4)
 def _compiled_carried(carried: CarriedNetwork) -> Any:
+    return compile_model(read_network(carried))
+
+
+def compile_model(model: Any) -> Any:
+    """Compile an OpenVINO model for the processor, in float32."""
+    _guard.check()
     options = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": n_threads()}
-    return _core().compile_model(read_network(carried), "CPU", options)
+    return _core().compile_model(model, "CPU", options)
 
 
 def _export(frozen: FrozenEncoder) -> Contents:

@@ -73,8 +73,10 @@ def compare(
         calibration, and a `fit` that requests ``groups`` by scikit-learn's metadata routing.
         ``"independent"`` states that no two belong together; None assumes so, with a warning.
     masks : n_samples masks, default=None
-        Of the lesions, for classifiers that learn where they are, such as `LesionFeatures` in a
-        Pipeline. Only those of the training part are handed on.
+        Of the lesions. Those of the training part are handed on to classifiers that learn where
+        they are, such as `LesionFeatures` in a Pipeline. By those of the test part the score
+        ``evidence_on_lesion`` is added: `hybridus.evidence_on_lesion` for the true class, NaN for
+        models that cannot be explained. It takes one more pass of the networks over the images.
     external : dict of str to (X, y) or (X, y, groups), default=None
         Sets of samples that nothing is fitted on, such as scans of another hospital, by name. Each
         model is fitted once more, on all of `X`, and judged on each of them: see

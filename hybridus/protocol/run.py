@@ -22,6 +22,7 @@ from hybridus.inputs.groups import group_names
 from hybridus.protocol.routing import metadata_for_fit
 from hybridus.protocol.scoring import (
     CLASS_SCORES,
+    EVIDENCE,
     LesionScores,
     Scoring,
     score_model,
@@ -137,7 +138,8 @@ def run_fold(
     groups : array-like of shape (n_samples,), "independent" or None, default=None
         Handed on to everything in the model that asks for them.
     masks : n_samples masks, default=None
-        Those of the training part are handed on to what asks for them, such as `LesionFeatures`.
+        Those of the training part are handed on to what asks for them, such as `LesionFeatures`;
+        by those of the test part the score ``evidence_on_lesion`` is added for a classifier.
 
     Returns
     -------
@@ -159,7 +161,7 @@ def run_fold(
     train, test = (np.asarray(part, dtype=np.intp) for part in fold)
     names = group_names(groups, len(y))
     asked, routing, params = metadata_for_fit(model, groups, masks)
-    found = fit_and_judge(asked, X, y, train, test, scoring, routing, params)
+    found = fit_and_judge(asked, X, y, train, test, scoring, routing, params, masks)
     return found if names is None else replace(found, groups=names[test])
 
 
@@ -173,12 +175,16 @@ def fit_and_judge(
     scoring: Scoring,
     routing: bool,
     params: Mapping[str, Any],
+    masks: Any = None,
 ) -> FoldResult:
     """`run_fold` of a model, and with what `hybridus.protocol.routing.metadata_for_fit` says."""
     model, fit_seconds = fit_model(model, X, y, train, routing, params)
     # Kernel matrices are cut in both directions.
     X_test, y_test = _safe_split(model, X, y, test, train)
     found = judge_model(model, X_test, y_test, scoring)
+    if masks is not None:
+        share = mean_share_on_lesion(model, X_test, y_test, _safe_indexing(masks, test))
+        found = replace(found, scores=found.scores | {EVIDENCE: share})
     return replace(found, train=train, test=test, fit_seconds=fit_seconds)
 
 
@@ -201,6 +207,22 @@ def fit_model(
             **{name: _safe_indexing(value, train) for name, value in params.items()},
         )
     return model, time.perf_counter() - started
+
+
+def mean_share_on_lesion(model: Any, X: Any, y: Any, masks: Any) -> float:
+    """Mean share of the evidence for the true class on the lesion; NaN where none can be told.
+
+    Parameters
+    ----------
+    model : fitted classifier
+    X, y : samples
+    masks : n_samples masks
+    """
+    from hybridus.evidence.explain import can_be_explained, lesion_shares
+
+    if not can_be_explained(model):
+        return float("nan")
+    return float(lesion_shares(model, X, y, masks)["share"].mean())
 
 
 def judge_model(model: Any, X: Any, y: Any, scoring: Scoring) -> FoldResult:

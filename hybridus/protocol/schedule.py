@@ -136,15 +136,21 @@ def run_folds(
         for (train, test), (repeat, fold) in zip(folds, number_folds(folds), strict=True)
     ]
     if study is not None:
-        of_models = digests_of_models(asked, X, y, groups, scoring, task_of(models, y))
+        of_models = digests_of_models(asked, X, y, groups, scoring, task_of(models, y), masks)
         jobs = [
             replace(job, key=digest_of(of_models[job.name], job.train, job.test)) for job in jobs
         ]
-    return _outcomes(jobs, X, y, scoring, n_jobs, study)
+    return _outcomes(jobs, (X, y, masks), scoring, n_jobs, study)
 
 
 def digests_of_models(
-    asked: Mapping[str, Any], X: Any, y: Any, groups: Any, scoring: Scoring, task: Task
+    asked: Mapping[str, Any],
+    X: Any,
+    y: Any,
+    groups: Any,
+    scoring: Scoring,
+    task: Task,
+    masks: Any = None,
 ) -> dict[str, str]:
     """Tell all that decides what each model says once the samples are known that it is fitted on.
 
@@ -166,6 +172,8 @@ def digests_of_models(
         _told("a sample", partial(digest_of_data, X, y, groups, classes=task == "classify")),
         _told("scoring", partial(digest_of, scoring)),
     ]
+    if masks is not None:  # by which evidence is judged
+        shared.append(_told("a mask", partial(digest_of_data, masks, masks, None, classes=False)))
     return {
         name: digest_of(shared, _told(f"models[{name!r}]", partial(digest_of, how)))
         for name, how in asked.items()
@@ -203,7 +211,11 @@ def _told(name: str, digest: Callable[[], str]) -> str:
 
 
 def _outcomes(
-    jobs: Sequence[_Job], X: Any, y: Any, scoring: Scoring, n_jobs: int | None, study: Study | None
+    jobs: Sequence[_Job],
+    samples: tuple[Any, Any, Any],
+    scoring: Scoring,
+    n_jobs: int | None,
+    study: Study | None,
 ) -> Iterator[FoldResult | FoldFailure]:
     models = {job.name for job in jobs}
     failures: dict[str, FoldFailure] = {}
@@ -213,7 +225,7 @@ def _outcomes(
         for job in pending:
             if job.name not in failures:
                 sent.append(job)
-                yield delayed(_attempt)(job, X, y, scoring, study)
+                yield delayed(_attempt)(job, samples, scoring, study)
 
     pause = 0.05
     while jobs:
@@ -264,18 +276,18 @@ def fold_of(kept: Mapping[str, Any], model: str, repeat: int = 0, fold: int = 0)
 
 
 def _attempt(
-    job: _Job, X: Any, y: Any, scoring: Scoring, study: Study | None
+    job: _Job, samples: tuple[Any, Any, Any], scoring: Scoring, study: Study | None
 ) -> FoldResult | FoldFailure | None:
     """Do a fold, or find it done; None where another process is at it."""
     if study is None:
-        return _run(job, X, y, scoring)
+        return _run(job, samples, scoring)
     with study.claim(job.key) as ours:
         if not ours:
             return None
         if (kept := _recall(job, study)) is not None:  # by another, a moment ago
             return kept
         with heard_by(partial(study.note, job.key, job.label)):
-            outcome = _run(job, X, y, scoring)
+            outcome = _run(job, samples, scoring)
         if isinstance(outcome, FoldFailure):
             study.keep_error(job.key, outcome.exception, job.label)
         else:
@@ -297,8 +309,9 @@ def plain(result: FoldResult) -> dict[str, Any]:
     return values
 
 
-def _run(job: _Job, X: Any, y: Any, scoring: Scoring) -> FoldResult | FoldFailure:
-    how = (job.routing, job.params)
+def _run(job: _Job, samples: tuple[Any, Any, Any], scoring: Scoring) -> FoldResult | FoldFailure:
+    X, y, masks = samples
+    how = (job.routing, job.params, masks)
     try:
         result = fit_and_judge(job.model, X, y, job.train, job.test, scoring, *how)
     except Exception as error:

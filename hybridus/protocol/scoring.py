@@ -27,8 +27,12 @@ CLASS_SCORES: dict[str, str | Scorer] = {
 }
 
 
+EVIDENCE = "evidence_on_lesion"
+
 # What tables say of a score whose name does not say enough.
 MEANINGS = {
+    EVIDENCE: "mean share of the positive evidence for the true class that lies on the mask, of "
+    "images with a lesion",
     "hausdorff_95": "95th percentile of the distance between outlines, in pixels; the diagonal of "
     "the image where nothing is predicted",
 }

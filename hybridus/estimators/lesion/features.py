@@ -432,19 +432,40 @@ class LesionFeatures(TransformerMixin, BaseEstimator):
         self, held: Sequence[NDArray], regions: Sequence[Region], context: float
     ) -> NDArray[np.float32]:
         """Features of crops, which the extractor keeps by their content."""
-        crops = [
-            self._crop(image, region, context) for image, region in zip(held, regions, strict=True)
-        ]
-        views = [crops, [np.ascontiguousarray(crop[:, ::-1]) for crop in crops]]
-        views = views[: 1 + self.mirrored]
-        assert self.extractor_ is not None
-        rows = [self.extractor_.transform(Images(v.__getitem__, len(v))) for v in views]
-        return np.asarray(np.mean(rows, axis=0), np.float32)
+        views = (False, True) if self.mirrored else (False,)
+        seen = []
+        for mirrored in views:
+            crops = [
+                self.crop(image, region, context, mirrored=mirrored)
+                for image, region in zip(held, regions, strict=True)
+            ]
+            assert self.extractor_ is not None
+            seen.append(self.extractor_.transform(Images(crops.__getitem__, len(crops))))
+        return np.asarray(np.mean(seen, axis=0), np.float32)
 
-    def _crop(self, image: NDArray, region: Region, context: float) -> NDArray:
+    def crop(
+        self, image: NDArray, region: Region, context: float, *, mirrored: bool = False
+    ) -> NDArray:
+        """Cut what the extractor sees of a region.
+
+        Parameters
+        ----------
+        image : array of shape (H, W) or (H, W, 3)
+            Canonical, 0..255.
+        region : Region
+            One of those that `regions` yields.
+        context : float
+            Side of the crop, in longer sides of the region's box.
+        mirrored : bool, default=False
+
+        Returns
+        -------
+        array of shape (side, side) or (side, side, 3), of the type of the image
+        """
         height, width = image.shape[:2]
         crop = cut(image, *square_around(region, context, (height, width)))
-        return _stretched(crop) if self.stretched else crop
+        crop = _stretched(crop) if self.stretched else crop
+        return np.ascontiguousarray(crop[:, ::-1]) if mirrored else crop
 
     def _store(self) -> FeatureStore | None:
         if isinstance(self.cache, FeatureStore):

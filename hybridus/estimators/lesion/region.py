@@ -89,7 +89,7 @@ def find_region(image: NDArray, probabilities: NDArray[np.float32], threshold: f
     return Region(to_grey(image), spread, mask, found, n_components)
 
 
-def square_around(region: Region, context: float, size: tuple[int, int]) -> tuple[int, ...]:
+def square_around(region: Region, context: float, size: tuple[int, ...]) -> tuple[int, int, int]:
     """Place of a square around a region in an image of a size: top, left and side in pixels.
 
     Parameters
@@ -117,9 +117,18 @@ def cut(image: NDArray, top: int, left: int, side: int) -> NDArray:
     top, left, side : int
         See `square_around`.
     """
-    rows = _mirrored(np.arange(top, top + side), image.shape[0])
-    columns = _mirrored(np.arange(left, left + side), image.shape[1])
+    rows, columns = places_in(top, left, side, image.shape[:2])
     return np.ascontiguousarray(image[rows[:, None], columns[None, :]])
+
+
+def places_in(
+    top: int, left: int, side: int, size: tuple[int, ...]
+) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Rows and columns of an image that a square shows, mirrored beyond the border."""
+    return (
+        _mirrored(np.arange(top, top + side), size[0]),
+        _mirrored(np.arange(left, left + side), size[1]),
+    )
 
 
 def _mirrored(places: NDArray[np.intp], length: int) -> NDArray[np.intp]:

@@ -1,0 +1,1 @@
+"""Evidence: where in an image, or in which measurement, the decision of a classifier comes from."""

@@ -1,0 +1,315 @@
+"""Evidence: its sums, its slopes, its places, and how much of it lies on the lesion."""
+
+import warnings
+
+import numpy as np
+import pytest
+from sklearn.decomposition import PCA
+from sklearn.ensemble import RandomForestClassifier
+from sklearn.feature_selection import SelectKBest
+from sklearn.frozen import FrozenEstimator
+from sklearn.linear_model import LogisticRegression, RidgeClassifier
+from sklearn.model_selection import GridSearchCV
+from sklearn.neural_network import MLPClassifier
+from sklearn.pipeline import FeatureUnion, make_pipeline
+from sklearn.preprocessing import MinMaxScaler, Normalizer, StandardScaler
+from sklearn.svm import SVC, LinearSVC, NuSVC
+
+import hybridus
+from hybridus import (
+    DeepFeatureExtractor,
+    FineTunedClassifier,
+    LesionFeatures,
+    PixelSegmenter,
+    SpeckleFilter,
+    compare,
+    evidence_on_lesion,
+    explain,
+    make_breast_phantoms,
+    make_hybrid_classifier,
+)
+from hybridus.evidence.explain import can_be_explained
+from hybridus.evidence.heads import head_slopes, through_step
+from hybridus.protocol.final import fit_final
+
+NARROW = {"weights": "bundled", "image_size": 64}
+LAYERS = ["block_3_expand_relu", "block_6_expand_relu"]
+
+
+@pytest.fixture(scope="module")
+def phantoms():
+    return make_breast_phantoms(30, image_size=64, random_state=0)
+
+
+@pytest.fixture(scope="module")
+def rows():
+    X = np.random.default_rng(0).normal(size=(60, 7))
+    return X, (X[:, 0] > 0).astype(int) + (X[:, 1] + X[:, 2] > 0.5)
+
+
+@pytest.fixture(scope="module")
+def network(phantoms):
+    return FineTunedClassifier(
+        "mobilenet_v2_0.35",
+        weights="bundled",
+        image_size=64,
+        layers=["block_6_expand_relu", "out_relu"],
+        trainable="last:3",
+        hidden_layer_sizes=(8,),
+        max_epochs=2,
+        random_state=0,
+    ).fit(phantoms.images, phantoms.target)
+
+
+def hybrid(head="logreg", **parameters):
+    return make_hybrid_classifier("mobilenet_v2_0.35", head, **NARROW | parameters)
+
+
+def sums(found):
+    return np.stack([one.sum(axis=(1, 2)) for one in found.maps]) + found.elsewhere + found.offset
+
+
+class TestSums:
+    @pytest.mark.parametrize("pooling", ["avg", "max", "avgmax", "gem", "flatten"])
+    @pytest.mark.parametrize("resize", ["stretch", "pad"])
+    def test_of_linear_heads_the_maps_sum_to_the_decision(self, phantoms, pooling, resize):
+        size = (48, 64)
+        pipe = hybrid(pooling=pooling, resize=resize, layers=LAYERS, image_size=size)
+        pipe.fit(phantoms.images, phantoms.target)
+        found = explain(pipe, phantoms.images[:4])
+        decision = pipe.decision_function(phantoms.images[:4])
+        np.testing.assert_allclose(sums(found), decision, atol=1e-4)
+        # What is not on the maps is the same for all images: the score at the mean of training.
+        assert np.ptp(found.offset, axis=0).max() < 1e-4
+        np.testing.assert_allclose(found.offset[0], pipe["head"].intercept_, atol=1e-4)
+        assert (np.abs(found.elsewhere).max() > 1e-6) == (resize == "pad")
+
+    @pytest.mark.parametrize(
+        "head", [LinearSVC(), RidgeClassifier(), LogisticRegression()], ids=lambda h: str(h)
+    )
+    def test_of_two_classes_too(self, phantoms, head):
+        y = np.where(phantoms.target == 1, "malignant", "other")
+        pipe = hybrid(head, layers=LAYERS).fit(phantoms.images, y)
+        found = explain(pipe, phantoms.images[:3])
+        np.testing.assert_allclose(
+            sums(found)[:, 1], pipe.decision_function(phantoms.images[:3]), atol=1e-4
+        )
+        np.testing.assert_allclose(found.maps[0][0], -found.maps[0][1])
+        assert found.classes.tolist() == ["malignant", "other"]
+
+    @pytest.mark.filterwarnings("ignore:Features:UserWarning", "ignore:invalid value")
+    def test_of_several_encoders_and_steps(self, phantoms):
+        union = FeatureUnion(
+            [
+                ("a", DeepFeatureExtractor("mobilenet_v2_0.35", layers=LAYERS, **NARROW)),
+                ("b", DeepFeatureExtractor("mobilenet_v2_0.35", layers="last", **NARROW)),
+            ],
+            transformer_weights={"b": 0.3},
+        )
+        steps = (StandardScaler(), SelectKBest(k=100), MinMaxScaler(), PCA(8, whiten=True))
+        pipe = make_pipeline(union, *steps, LogisticRegression())
+        pipe.fit(phantoms.images, phantoms.target)
+        found = explain(pipe, phantoms.images[:3])
+        np.testing.assert_allclose(
+            sums(found), pipe.decision_function(phantoms.images[:3]), atol=1e-4
+        )
+        assert np.ptp(found.offset, axis=0).max() < 1e-4
+
+    def test_of_features_of_the_lesion(self, phantoms):
+        pixels = PixelSegmenter(LogisticRegression(), "basic", mask_size=32, random_state=0)
+        known = FrozenEstimator(pixels.fit(phantoms.images, phantoms.masks))
+        pipe = hybrid(lesion=known, layers=LAYERS).fit(phantoms.images, phantoms.target)
+        found = explain(pipe, phantoms.images[:3])
+        np.testing.assert_allclose(
+            sums(found), pipe.decision_function(phantoms.images[:3]), atol=1e-4
+        )
+        assert np.ptp(found.offset, axis=0).max() < 1e-4
+        rows = pipe[:-1].transform(phantoms.images[:3])
+        names = list(pipe["features"].get_feature_names_out())
+        place = names.index("shape_Solidity")
+        np.testing.assert_allclose(
+            found.by_feature.loc["shape_Solidity"].to_numpy().reshape(3, 3),
+            rows[:, [place]] * pipe["head"].coef_[:, place],
+            atol=1e-8,
+        )
+
+    def test_evidence_of_crops_lies_where_they_were_cut(self, phantoms):
+        pixels = PixelSegmenter(LogisticRegression(), "basic", mask_size=32, random_state=0)
+        known = FrozenEstimator(pixels.fit(phantoms.images, phantoms.masks))
+        extractor = DeepFeatureExtractor("mobilenet_v2_0.35", layers=LAYERS, **NARROW)
+        lesions = LesionFeatures(known, extractor, contexts=[1.2], measurements=False)
+        pipe = make_pipeline(lesions, StandardScaler(), LogisticRegression())
+        pipe.fit(phantoms.images, phantoms.target)
+        found = explain(pipe, phantoms.images)
+        for region, one in zip(lesions.regions(phantoms.images), found.maps, strict=True):
+            top, left, bottom, right = (np.array(region.box) * 64).round().astype(int)
+            longer = max(bottom - top, right - left)
+            reach = int(0.1 * longer) + longer // 2 + 3
+            middle = (top + bottom) // 2, (left + right) // 2
+            rows, columns = (slice(max(0, m - reach), m + reach) for m in middle)
+            inside = np.zeros((64, 64), bool)
+            inside[rows, columns] = True
+            assert np.abs(one[:, ~inside]).max() <= 1e-9
+
+
+class TestSlopes:
+    @pytest.mark.parametrize(
+        "head",
+        [
+            SVC(C=2),
+            SVC(kernel="poly", degree=2, coef0=1.0),
+            SVC(kernel="sigmoid", gamma=0.02),
+            SVC(kernel="linear"),
+            NuSVC(nu=0.2),
+            MLPClassifier((9, 5), "tanh", random_state=0, max_iter=20),
+            MLPClassifier((9,), "logistic", random_state=0, max_iter=20),
+            MLPClassifier((9, 5), random_state=0, max_iter=20),
+            LogisticRegression(),
+        ],
+        ids=str,
+    )
+    @pytest.mark.parametrize("n_classes", [2, 3])
+    def test_are_those_of_small_differences(self, rows, head, n_classes):
+        X, y = rows[0], np.minimum(rows[1], n_classes - 1)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            head.fit(X, y)
+        found = head_slopes(head, X[:5])
+        for j in range(X.shape[1]):
+            step = np.zeros(X.shape[1])
+            step[j] = 1e-5
+            up, down = (head_slopes(head, X[:5] + sign * step).scores for sign in (1, -1))
+            np.testing.assert_allclose(found.weights[..., j], (up - down) / 2e-5, atol=1e-4)
+
+    @pytest.mark.parametrize("n_classes", [2, 3])
+    def test_scores_of_svms_are_their_decisions_between_two(self, rows, n_classes):
+        X, y = rows[0], np.minimum(rows[1], n_classes - 1)
+        head = SVC(decision_function_shape="ovo").fit(X, y)
+        pairs = head.decision_function(X).reshape(len(X), -1)
+        scores = head_slopes(head, X).scores
+        if n_classes == 2:
+            np.testing.assert_allclose(scores[:, 1], pairs[:, 0], atol=1e-9)
+        else:  # pairs are 0 against 1, 0 against 2, 1 against 2
+            np.testing.assert_allclose(scores[:, 0], (pairs[:, 0] + pairs[:, 1]) / 2, atol=1e-9)
+            np.testing.assert_allclose(scores[:, 2], -(pairs[:, 1] + pairs[:, 2]) / 2, atol=1e-9)
+
+    def test_of_perceptrons_the_score_is_what_the_softmax_takes(self, rows):
+        head = MLPClassifier((9,), tol=1.0, random_state=0).fit(*rows)
+        scores = head_slopes(head, rows[0]).scores
+        shares = np.exp(scores) / np.exp(scores).sum(axis=1, keepdims=True)
+        np.testing.assert_allclose(shares, head.predict_proba(rows[0]), atol=1e-9)
+
+
+class TestNetworks:
+    @pytest.mark.slow
+    def test_scores_are_those_of_the_network_and_maps_sum_to_them(self, network, phantoms):
+        found = explain(network, phantoms.images[:6])
+        shares = np.exp(found.scores) / np.exp(found.scores).sum(axis=1, keepdims=True)
+        np.testing.assert_allclose(shares, network.predict_proba(phantoms.images[:6]), atol=1e-5)
+        np.testing.assert_allclose(sums(found), found.scores, atol=1e-4)
+        assert (found.predicted == network.predict(phantoms.images[:6])).all()
+        assert max(np.ptp(one, axis=(1, 2)).max() for one in found.maps) > 1e-4
+
+    @pytest.mark.slow
+    def test_a_model_from_a_file_explains_the_same(self, network, phantoms, tmp_path):
+        for model in (network, hybrid(layers=LAYERS).fit(phantoms.images, phantoms.target)):
+            hybridus.save(model, tmp_path / "model.hybridus")
+            read = hybridus.load(tmp_path / "model.hybridus")
+            given, again = (explain(one, phantoms.images[:2]) for one in (model, read))
+            np.testing.assert_allclose(again.maps[1], given.maps[1], atol=1e-6)
+
+
+class TestWhere:
+    def test_a_planted_mark_is_where_the_evidence_lies(self):
+        rng = np.random.default_rng(0)
+        phantoms = make_breast_phantoms(60, image_size=64, random_state=1)
+        images, y = phantoms.images.copy(), rng.integers(0, 2, 60)
+        images[y == 1, 4:14, 48:58] = 255
+        corner = np.zeros((60, 64, 64), bool)
+        corner[:, 0:18, 44:62] = True
+        for head in ("logreg", "svm", "mlp"):
+            pipe = hybrid(head, layers=["block_3_expand_relu"]).fit(images, y)
+            table = evidence_on_lesion(pipe, images[y == 1], y[y == 1], corner[y == 1])
+            assert table.loc["all", "area"] == pytest.approx(18 * 18 / 64**2)
+            assert table.loc["all", "ratio"] > 2.5, head
+            # Without the mark it is not there, so that the check can fail.
+            clean = evidence_on_lesion(pipe, phantoms.images[y == 1], y[y == 1], corner[y == 1])
+            assert clean.loc["all", "share"] < 0.6 * table.loc["all", "share"], head
+
+    def test_shares_are_of_positive_evidence_and_of_images_with_a_lesion(self, phantoms):
+        pipe = hybrid(layers=LAYERS).fit(phantoms.images, phantoms.target)
+        found = explain(pipe, phantoms.images[:3])
+        masks = np.zeros((3, 64, 64), bool)
+        masks[1, :32], masks[2] = True, True
+        table = found.on_lesion(masks)
+        positive = np.maximum(found.of(1), 0)
+        assert np.isnan(table.loc[0, ["share", "area", "ratio"]].astype(float)).all()
+        assert table.loc[1, "share"] == pytest.approx(positive[:32].sum() / positive.sum())
+        assert table.loc[2, ["share", "area", "ratio"]].tolist() == pytest.approx([1, 1, 1])
+        assert found.of(1, 2) is not None
+        with pytest.raises(ValueError, match="expected one of"):
+            found.of(1, "cyst")
+
+
+class TestInComparisons:
+    def test_it_stands_in_the_table_where_masks_are_given(self, phantoms, tmp_path):
+        models = {
+            "linear": hybrid(layers=LAYERS),
+            "forest": hybrid(RandomForestClassifier(3), layers=LAYERS),
+        }
+        given = {"groups": "independent", "n_splits": 2, "study": tmp_path / "study"}
+        plain = compare(models, phantoms.images, phantoms.target, **given)
+        found = compare(models, phantoms.images, phantoms.target, masks=phantoms.masks, **given)
+        assert "evidence_on_lesion" not in plain.metrics
+        assert found.metrics[:-1] == plain.metrics
+        assert 0 < found.table.loc["linear", "evidence_on_lesion_mean"] < 1
+        assert np.isnan(found.table.loc["forest", "evidence_on_lesion_mean"])
+        assert "lies on the mask" in repr(found)
+        train, test = found.results[0].train, found.results[0].test
+        fitted = hybrid(layers=LAYERS).fit(phantoms.images[train], phantoms.target[train])
+        expected = evidence_on_lesion(
+            fitted, phantoms.images[test], phantoms.target[test], phantoms.masks[test]
+        ).loc["all", "share"]
+        assert found.folds.loc[0, "evidence_on_lesion"] == pytest.approx(expected, abs=1e-6)
+        # Other masks are another comparison.
+        moved = compare(
+            models, phantoms.images, phantoms.target, masks=phantoms.masks[:, ::-1], **given
+        )
+        assert (
+            moved.table.loc["linear", "evidence_on_lesion_mean"]
+            != found.table.loc["linear", "evidence_on_lesion_mean"]
+        )
+
+    def test_searches_and_calibrated_models_are_explained(self, phantoms):
+        search = GridSearchCV(hybrid(layers=LAYERS), {"head__C": [0.01]}, cv=2)
+        search.fit(phantoms.images, phantoms.target)
+        plain = explain(search.best_estimator_, phantoms.images[:2])
+        np.testing.assert_array_equal(explain(search, phantoms.images[:2]).maps, plain.maps)
+        final = fit_final(hybrid(layers=LAYERS), phantoms.images, phantoms.target).estimator
+        assert can_be_explained(final)
+        assert explain(final, phantoms.images[:2]).maps[0].shape == (3, 64, 64)
+
+
+class TestRefusals:
+    @pytest.mark.parametrize(
+        ("model", "message"),
+        [
+            (RandomForestClassifier(3), "cannot be explained: expected a pipeline"),
+            (make_pipeline(SpeckleFilter(), LogisticRegression()), "cannot be brought back"),
+        ],
+    )
+    def test_of_models_without_places(self, model, message):
+        X = np.random.default_rng(0).random((12, 64))
+        model.fit(X, np.arange(12) % 2)
+        assert not can_be_explained(model)
+        with pytest.raises(ValueError, match=message):
+            explain(model, X)
+
+    def test_of_heads_and_steps_that_have_no_slope(self):
+        X, y = np.random.default_rng(0).random((12, 4)), np.arange(12) % 2
+        with pytest.raises(ValueError, match="RandomForestClassifier cannot be explained"):
+            head_slopes(RandomForestClassifier(2).fit(X, y), X)
+        with pytest.raises(ValueError, match="kernel="):
+            head_slopes(SVC(kernel="precomputed").fit(X @ X.T, y), X @ X.T)
+        with pytest.raises(ValueError, match="step Normalizer"):
+            through_step(Normalizer(), np.zeros((1, 2, 4)), 4)
