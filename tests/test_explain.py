@@ -313,3 +313,41 @@ class TestRefusals:
             head_slopes(SVC(kernel="precomputed").fit(X @ X.T, y), X @ X.T)
         with pytest.raises(ValueError, match="step Normalizer"):
             through_step(Normalizer(), np.zeros((1, 2, 4)), 4)
+
+
+class TestPictures:
+    @pytest.fixture(autouse=True)
+    def closed(self):
+        import matplotlib.pyplot as plt
+
+        yield
+        plt.close("all")
+
+    def test_each_image_is_drawn_with_its_lesion_and_its_share(self, phantoms):
+        from hybridus.report import EvidenceDisplay
+
+        y, names = phantoms.target[:5], list(phantoms.target_names)
+        pipe = hybrid(layers=LAYERS).fit(phantoms.images, phantoms.target)
+        shown = EvidenceDisplay.from_estimator(
+            pipe, phantoms.images[:5], masks=phantoms.masks[:5], y=y, class_names=names
+        )
+        assert len(shown.axes_) == 8
+        said = pipe.predict(phantoms.images[:5])
+        for i, ax in enumerate(shown.axes_[:5]):
+            title = ax.get_title()
+            assert title.startswith(f"answer {names[said[i]]}, truth {names[y[i]]}")
+            assert ("on the lesion" in title) == bool(phantoms.masks[i].any())
+            scan, overlay = ax.get_images()
+            np.testing.assert_array_equal(scan.get_array(), phantoms.images[i])
+            signs = np.sign(shown.explanation.of(i))
+            red, blue = overlay.get_array()[..., 0], overlay.get_array()[..., 2]
+            strong = np.abs(shown.explanation.of(i)) > np.abs(shown.explanation.of(i)).max() / 2
+            assert ((red > blue) == (signs > 0))[strong].all()
+        of_one = EvidenceDisplay.from_explanation(
+            phantoms.images[:5], shown.explanation, label=1, masks=phantoms.masks[:5]
+        )
+        assert (of_one.table_["label"] == 1).all()
+        assert "evidence for 1" in of_one.axes_[int(np.flatnonzero(said != 1)[0])].get_title()
+        for given in ({"masks": phantoms.masks}, {"y": phantoms.target}):
+            with pytest.raises(ValueError, match="the explanation is of 5"):
+                EvidenceDisplay.from_explanation(phantoms.images[:5], shown.explanation, **given)

@@ -11,9 +11,11 @@ from hybridus.report.history import TrainingHistoryDisplay, best_so_far
 from hybridus.report.referral import ReferralDisplay
 from hybridus.report.reliability import ReliabilityDisplay
 from hybridus.report.segmentation import SegmentationDisplay
+from hybridus.report.where import EvidenceDisplay
 
 __all__ = [
     "ConfusionDisplay",
+    "EvidenceDisplay",
     "FeatureMapDisplay",
     "ForestDisplay",
     "PrecisionRecallDisplay",
