@@ -32,10 +32,10 @@ class Preset:
     name : str
     task : {"classify", "segment"}
     estimator : str
-        Public name in `hybridus` of what makes the model.
+        Public name in `hybridus` of what makes the model, or a dotted path to it.
     parameters : dict
         What it is made with. "postprocess" holds the fields of a `Postprocessing`, "estimators" the
-        names of the presets that a `VotingSegmenter` averages, "lesion" that of the segmenter of a
+        names of the presets that are averaged, "lesion" that of the segmenter of a
         hybrid that looks at lesions; "head__alpha" is set in a part.
     speed : {"seconds", "minutes", "tens of minutes"}
         What a fold of BUSI takes on two cores.
@@ -75,7 +75,7 @@ class Preset:
     @property
     def learns_lesions(self) -> bool:
         """Whether a classifier must be given masks of lesions in training."""
-        return "lesion" in self.parameters
+        return "lesion" in self.parameters or any(one.learns_lesions for one in self.members)
 
     @property
     def keeps_rows(self) -> bool:
@@ -115,7 +115,7 @@ class Preset:
         settings = dict(self.parameters)
         given: dict[str, Any] = {"weights": weights, "image_size": image_size, "cache": cache}
         given |= {"random_state": random_state, "value_range": value_range}
-        built = [(one.name, one.build(**given)) for one in self.members]
+        built = [(one.name, one.build(grouped=grouped, **given)) for one in self.members]
         if "estimators" in settings:
             settings["estimators"] = built
         else:
@@ -130,7 +130,8 @@ class Preset:
 
             settings["postprocess"] = Postprocessing(**settings["postprocess"])
         in_parts = {name: settings.pop(name) for name in list(settings) if "__" in name}
-        made = getattr(importlib.import_module("hybridus"), self.estimator)(**settings)
+        module, _, name = self.estimator.rpartition(".")
+        made = getattr(importlib.import_module(module or "hybridus"), name)(**settings)
         made.set_params(**in_parts)
         if not self.search:
             return made
@@ -367,18 +368,13 @@ _ROWS = (
         compared="named",
         speed="tens of minutes",
     ),
-    _hybrid(
+    Preset(
         "lesion-fusion",
-        "the same beside VGG16, MobileNetV2 and ResNet50 of the whole image and of crops; logistic "
-        "regression",
-        _FUSION,
-        "logreg",
-        layers="multi",
-        search={},
-        lesion="mobilenet_v2-unet",
-        head__C=0.001,
-        compared="named",
-        speed="tens of minutes",
+        "classify",
+        "sklearn.ensemble.VotingClassifier",
+        {"estimators": ["fusion-logreg", "lesion-logreg"], "voting": "soft"},
+        "tens of minutes",
+        "mean probability of fusion-logreg, which sees the whole image, and of lesion-logreg",
     ),
     _fine_tuned(
         "mobilenet_v2-softmax-last",

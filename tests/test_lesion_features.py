@@ -13,6 +13,7 @@ from sklearn.model_selection import GridSearchCV, cross_val_predict
 from sklearn.pipeline import Pipeline
 
 import hybridus
+import hybridus.presets
 from hybridus import (
     DeepFeatureExtractor,
     LesionFeatures,
@@ -442,4 +443,10 @@ class TestHybrids:
         assert isinstance(model, Pipeline)
         assert model["features"].segmenter.encoder == "mobilenet_v2"
         fusion = hybridus.make_preset("lesion-fusion", weights="random", random_state=0)
-        assert [name for name, _ in fusion["features"].transformer_list][-1] == "lesion"
+        members = dict(fusion.estimators)
+        assert list(members) == ["fusion-logreg", "lesion-logreg"]
+        assert repr(members["lesion-logreg"]) == repr(model)
+        presets = hybridus.presets.PRESETS
+        assert presets["lesion-fusion"].learns_lesions
+        assert not presets["fusion-logreg"].learns_lesions
+        assert set(presets["lesion-fusion"].encoders) == {"vgg16", "mobilenet_v2", "resnet50"}
