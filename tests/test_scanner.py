@@ -5,6 +5,7 @@ import pytest
 from scipy import ndimage
 
 from hybridus import make_breast_phantoms
+from hybridus.inputs.resizing import resize_image
 from hybridus.inputs.scanner import SCANNER_CHANGES, ScannerChange, apply_changes
 
 KINDS = {
@@ -74,11 +75,10 @@ def test_masks_go_with_their_lesions(scan, kind):
 
 
 def test_levels_grow(scan):
-    image = scan[0].astype(float)
+    large = resize_image(scan[0], (240, 288))
+    image = large.astype(float)
     for name in SCANNER_CHANGES["mild"]:
-        changed = [
-            apply_changes(SCANNER_CHANGES[level][name], scan[0]) for level in SCANNER_CHANGES
-        ]
+        changed = [apply_changes(SCANNER_CHANGES[level][name], large) for level in SCANNER_CHANGES]
         if changed[0].shape == image.shape:
             away = [np.abs(one - image).mean() for one in changed]
             assert away[0] < away[1] < away[2], name
