@@ -123,8 +123,8 @@ def check_masks(presets: Iterable[Preset], scans: Data) -> None:
         if preset.learns_lesions and scans.masks is None:
             raise ValueError(
                 f"{preset.name} learns where lesions are, and {scans.name} has no masks: expected "
-                "files such as '1_mask.png' beside '1.png'; `hybridus models` lists models that need "
-                "none"
+                "files such as '1_mask.png' beside '1.png'; `hybridus models` lists models that "
+                "need none"
             )
 
 
