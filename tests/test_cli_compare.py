@@ -125,6 +125,48 @@ def table_of(task, name=""):
     return pd.read_csv(f"hybridus-results/{TASKS[task]}{name}.csv")
 
 
+# Sets that nothing is fitted on.
+
+
+def test_models_are_scored_on_other_folders_too(light, scans, tmp_path):
+    rng = np.random.default_rng(7)
+    for i in range(8):
+        name = ("malignant", "benign")[i % 2]
+        there = tmp_path / "other hospital" / name
+        there.mkdir(parents=True, exist_ok=True)
+        pixels = rng.integers(0, 60, (50, 50), dtype=np.uint8)
+        lesion = np.zeros(pixels.shape, dtype=np.uint8)
+        lesion[10:20, 10 : 20 + i] = 255
+        pixels[lesion > 0] = 170
+        Image.fromarray(pixels).save(there / f"{name} ({i}).png")
+        Image.fromarray(lesion).save(there / f"{name} ({i})_mask.png")
+    given = f"there={tmp_path / 'other hospital'}"
+    told = succeeded(scans, *CURATED, "--folds", 2, "--external", given)
+    assert "fitted on all 24 samples, tested on there" in " ".join(told.stdout.split())
+    for task in ("classify", "segment"):
+        table = table_of(task, "_on_there")
+        ranks = {"classify": "accuracy_mean", "segment": "dice_mean"}[task]
+        assert table["model"].tolist() == table_of(task)["model"].tolist()
+        assert table[ranks].between(0, 1).all()
+
+
+def test_what_is_no_other_folder_is_refused(light, scans, tmp_path):
+    for text, message in (
+        ("there", "expected NAME=FOLDER"),
+        ("a/b=scans", "expected NAME=FOLDER"),
+        ("there=nowhere", "no such folder 'nowhere'"),
+    ):
+        assert message in refused(scans, *CURATED, "--external", text)
+    assert "needs DATA" in refused("--external", f"there={scans}")
+    for name in ("cyst", "normal"):
+        (tmp_path / "other" / name).mkdir(parents=True)
+        Image.fromarray(np.zeros((40, 40), np.uint8)).save(tmp_path / "other" / name / "1.png")
+    given = ("--external", f"there={tmp_path / 'other'}", "--task", "classify")
+    assert "has the classes cyst" in refused(scans, *CURATED, *given)
+    given = ("--external", f"there={scans}", "--task", "classify", "--folds", 2)
+    assert "are also among X" in refused(scans, *CURATED, *given)
+
+
 # What the user is told before any work.
 
 

@@ -27,6 +27,7 @@ from hybridus.cli.options import (
     Pixels,
     ValueRangeText,
     WeightsOf,
+    read_external,
     read_range,
 )
 from hybridus.cli.settings import (
@@ -126,6 +127,15 @@ def compare(
             rich_help_panel=_SCORES,
         ),
     ] = None,
+    external: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=FOLDER",
+            help="Images that nothing is fitted on, such as another hospital's.",
+            show_default=False,
+            rich_help_panel=_SCORES,
+        ),
+    ] = None,
     protocol: Annotated[
         Protocol,
         typer.Option(
@@ -194,6 +204,7 @@ def compare(
         elif data is not None and not data.exists():
             raise ValueError(f"{data}: no such folder")
         declared = None if value_range is None else read_range(value_range)
+        elsewhere = read_external(external, offline=offline)
         if masks is not None and (curation is not None or Task.classify in compared):
             raise ValueError(
                 "--masks are for segmenters and other images than BUSI, whose masks lie beside "
@@ -215,6 +226,7 @@ def compare(
             positive=positive if at is Task.classify else None,
             out=out,
             study=study or out / "study",
+            external=elsewhere,
         )
         for at, presets in compared.items()
     ]

@@ -118,6 +118,31 @@ def read_folder(
     return replace(data, grouped_by=UNKNOWN)
 
 
+def read_elsewhere(folder: Path, scans: Data, *, segments: bool) -> Data:
+    """Read images that nothing is fitted on, with the classes of those that models are fitted on.
+
+    Raises
+    ------
+    ValueError
+        Where there are other classes, or no masks for segmenters.
+    """
+    import numpy as np
+
+    found = read_folder(folder, None, None, None)
+    if segments:
+        if found.masks is None:
+            raise ValueError(f"--external: {folder} has no masks, which segmenters are judged by")
+        return found
+    unknown = [name for name in found.target_names if name not in scans.target_names]
+    if not found.labelled or unknown:
+        raise ValueError(
+            f"--external: {folder} has the classes {', '.join(found.target_names)}; expected those "
+            f"of DATA, or some of them: {', '.join(scans.target_names)}"
+        )
+    places = np.array([scans.target_names.index(name) for name in found.target_names])
+    return replace(found, target=places[found.target], target_names=scans.target_names)
+
+
 def group_by(data: Data, groups: np.ndarray) -> Data:
     """Group the images that show one scan, as an audit found them, and say what was found."""
     import pandas as pd

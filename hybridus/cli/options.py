@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated
 
@@ -133,3 +134,28 @@ def read_range(text: str) -> tuple[float, float] | None:
             f"--value-range {text}: expected LOW,HIGH, the values of black and white, such as "
             "0,4095 for 12 bits"
         ) from None
+
+
+def read_external(given: list[str] | None, *, offline: bool) -> tuple[tuple[str, Path], ...]:
+    """Read ``--external NAME=FOLDER``, which may be repeated.
+
+    Raises
+    ------
+    ValueError
+        Where that is not its form, a name comes twice or cannot be part of a file's name, or there
+        is nothing of the user's to fit on.
+    """
+    found: dict[str, Path] = {}
+    for text in given or ():
+        name, equals, folder = text.partition("=")
+        if not (equals and folder and re.fullmatch(r"[\w][\w .-]*", name)) or name in found:
+            raise ValueError(
+                f"--external {text}: expected NAME=FOLDER, with another name for each, of letters, "
+                "digits, '_', '-' and '.'"
+            )
+        if not Path(folder).exists():
+            raise ValueError(f"--external {text}: no such folder {folder!r}")
+        found[name] = Path(folder)
+    if found and offline:
+        raise ValueError("--external needs DATA: models fitted on phantoms are for no real scans")
+    return tuple(found.items())

@@ -47,6 +47,7 @@ class Settings:
     positive: str | None
     out: Path
     study: Path
+    external: tuple[tuple[str, Path], ...] = ()
 
     @property
     def segments(self) -> bool:
@@ -83,6 +84,10 @@ class Settings:
     def diagnosis_file(self) -> Path:
         """Where it lies how well one class is told from the rest."""
         return self.out / f"{self._noun}_{self.positive}.csv"
+
+    def external_file(self, name: str) -> Path:
+        """Where it lies what models are worth on a set that nothing is fitted on."""
+        return self.out / f"{self._noun}_on_{name}.csv"
 
     def overlay_file(self, model: str) -> Path:
         """Where the masks of a model are drawn."""

@@ -39,6 +39,11 @@ METRICS: dict[str, tuple[Metric, ...]] = {
         Metric("f1_macro", "macro-F1"),
         Metric("balanced_accuracy", "bal. acc."),
         Metric("macro_ovr_auc", "macro AUC", "one class against the rest"),
+        Metric(
+            "evidence_on_lesion",
+            "on lesion",
+            "mean share of the evidence for the true class that lies on the lesion",
+        ),
     ),
     "segment": (
         Metric("dice", "Dice", "mean over images with a lesion, as IoU and HD95"),
@@ -83,7 +88,7 @@ def print_table(compared: Comparison, task: str, n_folds: int) -> None:
     """Print a row for each model, best first, and say which differences are settled."""
     table = compared.table
     behind = [float("nan"), *compared.differences["p_holm"].iloc[: len(table) - 1]]
-    shown = [one for one in METRICS[task] if table[f"{one.name}_mean"].notna().any()]
+    shown = _known(table, task)
     grid = new_grid(["model", *(one.heading for one in shown), "s", "p"])
     for (name, row), p in zip(table.iterrows(), behind, strict=True):
         grid.add_row(str(name), *_cells(row, shown), _seconds(row), _p_value(p))
@@ -99,6 +104,13 @@ def print_table(compared: Comparison, task: str, n_folds: int) -> None:
     for line in compared.conclusions:
         verdict, colon, rest = line.partition(":")
         tell(f"[bold]{escape(verdict)}[/]{colon}{escape(rest)}")
+
+
+def _known(table: pd.DataFrame, task: str) -> list[Metric]:
+    """Metrics of a task that any model has."""
+    names = [f"{one.name}_mean" for one in METRICS[task]]
+    known = [name in table and bool(table[name].notna().any()) for name in names]
+    return [one for one, is_known in zip(METRICS[task], known, strict=True) if is_known]
 
 
 def print_diagnosis(found: pd.DataFrame, models: Iterable[str], positive: str) -> None:
@@ -131,7 +143,7 @@ def print_both(honest: pd.DataFrame, leaky: pd.DataFrame, settings: Settings) ->
     """Print each model under both protocols, best honest one first, and say what differs."""
     from hybridus.protocol.leaky import N_COPIES, TEST_SIZE
 
-    shown = METRICS["classify"]
+    shown = _known(leaky, "classify")
     grid = new_grid(["model", "protocol", *(one.heading for one in shown)])
     honest = honest[honest.index.isin(leaky.index)]
     leaky = leaky.loc[honest.index]
@@ -156,6 +168,27 @@ def print_both(honest: pd.DataFrame, leaky: pd.DataFrame, settings: Settings) ->
         f"{_percent(TEST_SIZE)} of all copies: copies of nearly every test image, and of its "
         f"duplicates, were trained on.{smaller}"
     )
+
+
+def tell_external(compared: Comparison, task: str) -> None:
+    """Print what the models are worth on sets that nothing was fitted on, and what they lose."""
+    for name, there in compared.external.items():
+        shown = _known(there.table, task)
+        ranks = shown[0]
+        grid = new_grid(["model", *(one.heading for one in shown), "lost"])
+        first = f"{ranks.name}_mean"
+        losses = (compared.table[first] - there.table[first]).to_dict()
+        for model, row in there.table.iterrows():
+            lost = losses[model]
+            cells = [_cell(row, one) for one in shown]
+            grid.add_row(str(model), *cells, f"{lost:.{ranks.decimals}f}".replace("0.", ".", 1))
+        SCREEN.print()
+        SCREEN.print(grid)
+        SCREEN.print()
+        tell(
+            f"[bold]{escape(name)}[/]: {escape(there.split)}; lost: of {ranks.heading}, against "
+            "the folds."
+        )
 
 
 def tell_best(table: pd.DataFrame, model: Any, task: str, n_images: int) -> None:

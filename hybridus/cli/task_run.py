@@ -105,7 +105,8 @@ def prepare(scans: Data, digest: str, settings: Settings) -> Prepared:
         stratify=scans.target if segments else None,
         # Where there are none, the command has said what is known of duplicates.
         groups="independent" if scans.groups is None else scans.groups,
-        masks=scans.masks if any(one.learns_lesions for one in settings.presets) else None,
+        masks=scans.masks if not segments and _learn_lesions(settings) else None,
+        external=_read_elsewhere(settings, scans),
         scoring=LesionScores(tables.MASK_SIZE) if segments else None,
         n_splits=settings.folds,
         n_repeats=settings.repeats,
@@ -115,6 +116,22 @@ def prepare(scans: Data, digest: str, settings: Settings) -> Prepared:
         with told_warnings(f"{name}: "):
             preflight(model, scans.images)
     return Prepared(settings, scans, digest, models, plan)
+
+
+def _learn_lesions(settings: Settings) -> bool:
+    return any(preset.learns_lesions for preset in settings.presets)
+
+
+def _read_elsewhere(settings: Settings, scans: Data) -> dict[str, tuple[Any, ...]]:
+    """Images that nothing is fitted on, with classes or masks, and groups where these are known."""
+    from hybridus.cli.data import read_elsewhere
+
+    found: dict[str, tuple[Any, ...]] = {}
+    for name, folder in settings.external:
+        there = read_elsewhere(folder, scans, segments=settings.segments)
+        truth = there.masks if settings.segments else there.target
+        found[name] = (there.images, truth, *([] if there.groups is None else [there.groups]))
+    return found
 
 
 def check_masks(presets: Iterable[Preset], scans: Data) -> None:
@@ -137,7 +154,8 @@ def run(prepared: Prepared, study: Study, following: Following) -> Done:
     drawn: dict[str, tuple[Any, Any]] = {}
     with results.keeping(settings, following) as keep:
         found = keep("honest", plan.run(settings.n_jobs, study))
-        compared = plan.gather(_drawn(result, prepared, drawn) for result in found)
+        inside = [_drawn(result, prepared, drawn) for result in found]
+        compared = plan.gather(inside, _elsewhere(prepared, study))
         failures = [compared.failures]
         leaky = None
         if settings.leaky:
@@ -147,6 +165,7 @@ def run(prepared: Prepared, study: Study, following: Following) -> Done:
             leaky = inflated.table.drop(columns=["behind_best", "p_value"])
     files = _written(prepared, compared, leaky)
     tables.tell_task(compared, leaky, settings, scans)
+    tables.tell_external(compared, settings.task)
 
     best = compared.table.index[0]
     model = prepared.models[best]
@@ -180,6 +199,9 @@ def _written(
     results.write_csv(compared.differences.reset_index(), settings.differences_file)
     files = {"table": settings.table_file, "folds": settings.folds_file}
     files |= {"pairs": settings.differences_file, "images": settings.samples_file}
+    for name, there in compared.external.items():
+        results.write_csv(there.table.reset_index(), settings.external_file(name))
+        files[name] = settings.external_file(name)
     if settings.positive is not None and not settings.segments:
         found_by = compared.one_against_rest(scans.target_names.index(settings.positive))
         results.write_csv(found_by.reset_index(), settings.diagnosis_file)
@@ -209,6 +231,16 @@ def _drawn(result: Outcome, prepared: Prepared, drawn: dict[str, tuple[Any, Any]
         results.draw_masks(result, prepared.scans, prepared.settings)
         drawn[result.model] = result.test, result.predictions
     return result.without_predictions()
+
+
+def _elsewhere(prepared: Prepared, study: Study) -> Iterator[tuple[str, Outcome]]:
+    """Score models on what nothing is fitted on; of masks no more is kept than the scores."""
+    from hybridus.protocol.run import FoldResult
+
+    for name, outcome in prepared.plan.run_external(prepared.settings.n_jobs, study):
+        if isinstance(outcome, FoldResult) and prepared.settings.segments:
+            outcome = outcome.without_predictions()
+        yield name, outcome
 
 
 def _leaky_results(prepared: Prepared, study: Study) -> Iterator[Outcome]:
