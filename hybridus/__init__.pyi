@@ -30,6 +30,7 @@ from .estimators.segmenters import (
     UNetSegmenter as UNetSegmenter,
     VotingSegmenter as VotingSegmenter,
 )
+from .estimators.stable import StableFeatures as StableFeatures
 from .evidence.explain import (
     Explanation as Explanation,
     evidence_on_lesion as evidence_on_lesion,

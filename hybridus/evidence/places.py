@@ -19,6 +19,7 @@ from hybridus.encoders.maps import PooledMap, pooled_maps
 from hybridus.estimators.features import DeepFeatureExtractor
 from hybridus.estimators.lesion.features import LesionFeatures, measurement_names
 from hybridus.estimators.lesion.region import places_in, square_around
+from hybridus.estimators.stable import StableFeatures
 from hybridus.inputs.images import Images
 from hybridus.inputs.masks import restore_mask
 from hybridus.inputs.resizing import resize_image, widen
@@ -61,7 +62,7 @@ def place_features(
 
     Parameters
     ----------
-    transformer : fitted DeepFeatureExtractor, LesionFeatures, or FeatureUnion of these
+    transformer : fitted DeepFeatureExtractor, LesionFeatures, StableFeatures or FeatureUnion
     images : Images
         Of n_samples.
     rows : array of shape (n_samples, n_features)
@@ -81,6 +82,8 @@ def place_features(
         return _of_union(transformer, images, rows, weights, baseline)
     if isinstance(transformer, DeepFeatureExtractor):
         return _of_extractor(transformer, images, weights, baseline)
+    if isinstance(transformer, StableFeatures):
+        return _of_stable(transformer, images, weights)
     return _of_lesions(transformer, images, rows, weights, baseline)
 
 
@@ -95,6 +98,8 @@ def check_places(transformer: Any) -> None:
         for _, one in transformer.transformer_list:
             if one != "drop":
                 check_places(one)
+    elif isinstance(transformer, StableFeatures):
+        check_places(transformer.features)
     elif isinstance(transformer, LesionFeatures):
         if transformer.extractor is not None:
             check_places(transformer.extractor)
@@ -219,6 +224,13 @@ def _of_union(
             np.sum([one.elsewhere for one in placed], axis=0),
             named,
         )
+
+
+def _of_stable(stable: StableFeatures, images: Images, weights: NDArray) -> Iterator[Placed]:
+    """Bring slopes back through the map and the scaler, which are linear."""
+    rows = np.asarray(stable.features_.transform(images), dtype=np.float64)
+    before = stable.shrink(weights.reshape(-1, weights.shape[-1])).reshape(weights.shape)
+    return place_features(stable.features_, images, rows, before / stable.scale_, stable.mean_)
 
 
 def _of_extractor(

@@ -26,6 +26,7 @@ _ESTIMATORS = {
     "hybridus.estimators.lesion.features": ("LesionFeatures",),
     "hybridus.estimators.preprocessing": ("ContrastEqualizer", "SpeckleFilter"),
     "hybridus.estimators.scaler": ("FeatureScaler",),
+    "hybridus.estimators.stable": ("StableFeatures",),
     "hybridus.estimators.segmenters.dncnn": ("DnCNNSegmenter",),
     "hybridus.estimators.segmenters.encoder_unet": ("EncoderUNetSegmenter", "ResNet50Segmenter"),
     "hybridus.estimators.segmenters.pixel": ("PixelSegmenter",),
@@ -39,6 +40,7 @@ _VALUES = {
     "hybridus.estimators.segmenters.prediction": ("Postprocessing",),
     "hybridus.inputs.augmentation": ("Augmentation",),
     "hybridus.inputs.groups": ("WholeGroupsKFold",),
+    "hybridus.inputs.scanner": ("ScannerChange",),
     "sklearn.calibration": (
         "_CalibratedClassifier",
         "_SigmoidCalibration",
