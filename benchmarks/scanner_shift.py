@@ -36,7 +36,7 @@ TOGETHER = "all at once"
 
 
 def logistic(C: float) -> LogisticRegression:
-    """The head of all rows."""
+    """Make the head of all rows."""
     return LogisticRegression(C=C, class_weight="balanced", max_iter=5000)
 
 
@@ -168,7 +168,7 @@ def areas_of(truth: np.ndarray, said: np.ndarray) -> tuple[float, float]:
 
 
 def told(values: dict[tuple[str, str], list[Any]], place: int, score: str) -> list[dict[str, Any]]:
-    """A row for each model: its score as it is, under the changes, and what is lost."""
+    """Make a row for each model: its score as it is, under the changes, and what is lost."""
     rows = []
     for name in dict.fromkeys(name for name, _ in values):
         by_change = {
