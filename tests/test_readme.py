@@ -35,6 +35,7 @@ AS_RUN = {
     "    UNetSegmenter(": "    UNetSegmenter(1, 2, image_size=16, max_epochs=1, ",
     'EncoderUNetSegmenter("mobilenet_v2",': 'EncoderUNetSegmenter("mobilenet_v2", n_views=1, '
     "image_size=32, decoder_stride=2, max_epochs=1,",
+    "masks=busi.masks,  #": "masks=busi.masks, n_splits=2,  #",
     "KFold(5)": "KFold(2)",
     "KFold(3)": "KFold(2)",
     "[1, 10, 100]": "[1]",

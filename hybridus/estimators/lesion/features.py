@@ -44,6 +44,7 @@ from hybridus.training.batches import TOGETHER, subset
 
 # Raised whenever a change of ours changes regions or what is measured of them.
 _VERSION = 1
+_LEVEL = 0.5  # of all maps, once they are levelled
 
 
 def measure(region: Region) -> dict[str, float]:
@@ -129,17 +130,18 @@ class LesionFeatures(TransformerMixin, BaseEstimator):
     ----------
     segmenter_ : fitted segmenter
     extractor_ : fitted transformer or None
-    threshold_ : float
-        Probability above which a pixel is lesion: that of the segmenter.
     trained_keys_ : array of shape (n_trained, 16), uint8
         Digests of the images that the segmenter was trained on.
     trained_maps_ : array of shape (n_trained, h, w), uint8
-        Their probabilities of lesion by segmenters that had not seen them, times 255.
+        Their maps by segmenters that had not seen them, times 255.
     n_features_in_ : int
         Values in one image, where all images had one shape.
 
     Notes
     -----
+    Probabilities are levelled by the threshold of the segmenter that gave them, which becomes 0.5:
+    segmenters of the parts may be more or less sure than that of the whole.
+
     Where no pixel reaches the threshold, the region is where the probability is highest, above half
     of its largest value, and ``found_Lesion`` is 0; where the map is flat, an ellipse in the middle
     of the image. No feature is ever missing.
@@ -248,7 +250,6 @@ class LesionFeatures(TransformerMixin, BaseEstimator):
             keys = [content_key(image) for image in images]
             self.trained_keys_ = np.frombuffer(b"".join(keys), np.uint8).reshape(len(keys), 16)
         self.trained_maps_ = maps
-        self.threshold_ = float(self.segmenter_.threshold_)
         self.extractor_ = None
         if self.extractor is not None:
             blank = Images(lambda i: np.zeros((32, 32), np.uint8), 1, shape=(32, 32))
@@ -324,7 +325,7 @@ class LesionFeatures(TransformerMixin, BaseEstimator):
             part = subset(images, range(start, min(start + TOGETHER, len(images))))
             held = [part[i] for i in range(len(part))]
             for image, found in zip(held, self._maps(held), strict=True):
-                yield find_region(image, found, self.threshold_)
+                yield find_region(image, found, _LEVEL)
 
     def _check(self) -> None:
         segmenter = _inner(self.segmenter)
@@ -363,7 +364,7 @@ class LesionFeatures(TransformerMixin, BaseEstimator):
             )
             if maps is None:
                 maps = np.empty((_num_samples(X), *segmenter.mask_size_), np.uint8)
-            maps[test] = list(map(_as_bytes, segmenter._probability_maps(subset(images, test))))
+            maps[test] = list(_levelled(segmenter, subset(images, test)))
         assert maps is not None
         return maps
 
@@ -372,8 +373,7 @@ class LesionFeatures(TransformerMixin, BaseEstimator):
         held = list(map_ahead(lambda i: images[i], range(len(images)), n_threads=n_threads()))
         maps = self._maps(held)
         regions = [
-            find_region(image, found, self.threshold_)
-            for image, found in zip(held, maps, strict=True)
+            find_region(image, found, _LEVEL) for image, found in zip(held, maps, strict=True)
         ]
         columns = []
         if self.measurements:
@@ -402,8 +402,8 @@ class LesionFeatures(TransformerMixin, BaseEstimator):
         ]
 
     def _predicted(self, held: Sequence[NDArray]) -> NDArray[np.float32]:
-        found = self.segmenter_._probability_maps(Images(held.__getitem__, len(held)))
-        return np.stack([_as_bytes(one).ravel() / np.float32(255) for one in found])
+        found = _levelled(self.segmenter_, Images(held.__getitem__, len(held)))
+        return np.stack([one.ravel() / np.float32(255) for one in found])
 
     def _measured(
         self, held: Sequence[NDArray], maps: Sequence[NDArray], regions: Sequence[Region]
@@ -412,7 +412,7 @@ class LesionFeatures(TransformerMixin, BaseEstimator):
             measured = map_ahead(measure, [regions[i] for i in chosen], n_threads=n_threads())
             return np.array([list(one.values()) for one in measured], np.float32)
 
-        about = f"measurements {_VERSION} {self.threshold_}"
+        about = f"measurements {_VERSION}"
         keys = [
             hashlib.sha256(content_key(image) + content_key(found)).digest()[:16]
             for image, found in zip(held, maps, strict=True)
@@ -485,8 +485,12 @@ def _inner(segmenter: Any) -> Any:
     return segmenter.estimator if isinstance(segmenter, FrozenEstimator) else segmenter
 
 
-def _as_bytes(probabilities: NDArray) -> NDArray[np.uint8]:
-    return np.rint(np.clip(probabilities, 0, 1) * 255).astype(np.uint8)
+def _levelled(segmenter: Any, images: Images) -> Iterator[NDArray[np.uint8]]:
+    """Yield maps in which the segmenter's threshold is half of 255, linear below and above it."""
+    threshold = float(segmenter.threshold_)
+    for found in segmenter._probability_maps(images):
+        likely = np.interp(found, [0, threshold, 1], [0, _LEVEL, 1])
+        yield np.floor(likely * 255).astype(np.uint8)
 
 
 def _stretched(crop: NDArray) -> NDArray:
