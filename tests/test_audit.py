@@ -11,6 +11,7 @@ from sklearn.preprocessing import FunctionTransformer
 from hybridus import audit, compare, make_breast_phantoms
 from hybridus.datasets.recognition import list_folder
 from hybridus.inputs.images import as_images
+from hybridus.protocol.auditing.findings import of_duplicates, of_labels
 from hybridus.protocol.auditing.label_errors import suspect_labels
 from hybridus.protocol.auditing.looks import look_at
 from hybridus.protocol.auditing.shortcuts import find_shortcuts
@@ -261,3 +262,31 @@ def test_looks_see_size_borders_and_marks():
     assert marks[2]["coloured"] > 4 > marks[0]["coloured"] == 0
     assert looks[3].traits["borders"]["border_rows"] == pytest.approx(50 / 150)
     assert looks[3].traits["size"] == {"height": 150, "width": 170, "aspect": 170 / 150}
+
+
+class TestFindings:
+    def test_copies_in_two_classes_are_an_alarm(self):
+        pairs = pd.DataFrame(
+            {"first": [0, 2], "second": [1, 3], "exact": [True, False], "correlation": [1.0, 0.9]}
+        )
+        groups, y = np.array([0, 0, 2, 2, 4]), np.array([0, 1, 1, 1, 0])
+        found = {one.kind: one for one in of_duplicates(pairs, groups, y, None)}
+        assert found["contradictions"].severity == "alarm"
+        assert "1 scan stands in two classes" in found["contradictions"].what
+        assert found["contradictions"].samples == [0, 1]
+        assert "1 image is equal to another one" in found["exact copies"].what
+        apart = {one.kind: one for one in of_duplicates(pairs, np.arange(5), y, groups)}
+        assert "2 pairs are somewhat alike" in apart["unsure duplicates"].what
+
+    def test_a_large_group_is_one_to_look_at(self):
+        groups = np.array([0] * 60 + list(range(1, 101)))
+        pairs = pd.DataFrame({"first": [0], "second": [1], "exact": [False], "correlation": [0.9]})
+        found = {one.kind: one for one in of_duplicates(pairs, groups, None, None)}
+        assert "1 group holds up to 60 images" in found["large group"].what
+        assert found["large group"].samples == list(range(60))
+
+    def test_uneven_classes_and_few_scans_are_told(self):
+        y = np.array([0] * 60 + [1] * 4)
+        found = {one.kind: one for one in of_labels(y, np.arange(64), {1: "rare"}, None)}
+        assert "classes are uneven: 0 60, rare 4" in found["class balance"].what
+        assert "rare 4" in found["few scans"].what

@@ -1,5 +1,7 @@
 """Every model on every fold: what fails is told of, what was done is not done again."""
 
+import pickle
+
 import pytest
 from sklearn.datasets import load_wine
 from sklearn.dummy import DummyClassifier
@@ -73,3 +75,18 @@ def test_want_of_memory_ends_the_work(wine):
     with pytest.raises(MemoryError) as raised:
         list(run_folds(models, X, y, repeated_folds(y, n_splits=3)))
     assert raised.value.__notes__ == ["model 'large', fold 0 of repeat 0"]
+
+
+def test_a_failure_goes_to_another_process_whatever_was_raised():
+    class Odd(Exception):
+        """Cannot be read back: made in a function, with arguments of its own."""
+
+        def __init__(self, a, b):
+            super().__init__(f"{a} {b}")
+
+    for error, kind in ((ValueError("plain"), ValueError), (Odd(1, 2), RuntimeError)):
+        failure = FoldFailure("svm", 1, 2, error)
+        again = pickle.loads(pickle.dumps(failure))
+        assert type(again.exception) is kind
+        assert again.row()["message"].endswith(str(error))
+        assert (again.model, again.repeat, again.fold) == ("svm", 1, 2)
