@@ -441,3 +441,23 @@ def test_a_grid_search_takes_the_bunch_as_it_is(tmp_path):
     search = GridSearchCV(pipe, {"logisticregression__C": [0.1, 1]}, cv=StratifiedGroupKFold(3))
     search.fit(busi.images, busi.target, groups=busi.groups)
     assert search.best_score_ == 1.0
+
+
+def test_the_layout_of_busi_is_listed_without_reading_masks(tmp_path):
+    from hybridus.datasets.recognition import list_folder
+
+    for label, name in enumerate(("normal", "malignant", "benign")):
+        (tmp_path / name).mkdir()
+        for k in (1, 2):
+            drawn = np.zeros(SIZE[::-1], np.uint8)
+            drawn[2:5, 3:7] = 255 * (label > 0)
+            write(tmp_path / name / f"{name} ({k}).png", 40 * k)
+            Image.fromarray(drawn).save(tmp_path / name / f"{name} ({k})_mask.png")
+    listed = list_folder(tmp_path)
+    loaded = load_busi(tmp_path)
+    assert listed.filenames == list(loaded.filenames)
+    assert listed.target.tolist() == loaded.target.tolist()
+    assert list(listed.target_names) == list(loaded.target_names)
+    assert [mask.any() for mask in listed.masks] == [mask.any() for mask in loaded.masks]
+    with pytest.raises(ValueError, match="leave crop out"):
+        list_folder(tmp_path, crop="ultrasound")

@@ -510,3 +510,35 @@ class TestWhatIsKnownOfFiles:
         (look,) = look_at(as_images([dicom_path(path, crop="ultrasound")]))
         assert look.shape == (12, 16)
         assert look.traits["file"]["bytes"] == path.stat().st_size
+
+
+class TestRefusals:
+    @pytest.mark.parametrize(
+        ("fields", "message"),
+        [
+            ({"RescaleSlope": 0, "RescaleIntercept": 5}, "has RescaleSlope 0"),
+            (
+                {"WindowCenter": 5, "WindowWidth": 9, "VOILUTFunction": "CUBIC"},
+                "has VOILUTFunction 'CUBIC'",
+            ),
+            ({"WindowCenter": 5, "WindowWidth": 0}, "of center 5 and width 0, which shows nothing"),
+        ],
+    )
+    def test_settings_that_show_nothing_are_refused(self, write, fields, message):
+        path = write(np.array([[0, 9]], "uint16"), **fields)
+        with pytest.raises(ValueError, match=message):
+            read_image(path)
+
+    def test_the_narrowest_window_is_a_step(self, write):
+        path = write(np.array([[499, 500, 501]], "uint16"), WindowCenter=500.5, WindowWidth=1)
+        assert read_image(path).tolist() == [[0, 0, 255]]
+
+    def test_colours_on_a_scale_that_was_declared(self, write):
+        pixels = np.zeros((2, 2, 3), "uint8")
+        pixels[0, 0] = 100
+        path = write(
+            pixels, PhotometricInterpretation="RGB", SamplesPerPixel=3, PlanarConfiguration=0
+        )
+        assert read_image(path, value_range=(0, 100)).max() == 255
+        with pytest.raises(ValueError, match="value"):
+            read_image(path, value_range=(0, 50))

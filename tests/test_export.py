@@ -264,3 +264,20 @@ class TestFiles:
         monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
         with pytest.raises(ImportError, match=r"pip install 'hybridus\[export\]'"):
             hybridus.export(tiny_hybrid[0], tmp_path / "model.onnx")
+
+
+class TestSizes:
+    def test_networks_of_two_sizes_have_no_one_input(self, tmp_path):
+        X, y = textures(12, size=16)
+        fused = make_hybrid_classifier([TINY, HALVED], "logreg", weights="random", cache=False)
+        fused.set_params(features__halved__image_size=12).fit(X, y)
+        with pytest.raises(ValueError, match="see images of .* pixels, which one input cannot be"):
+            hybridus.export(fused, tmp_path / "model.xml", input_size="network")
+        assert not (tmp_path / "model.xml").exists()
+
+    def test_a_pipeline_of_one_step_is_that_step_and_masks_have_no_classes(self, unet, tmp_path):
+        net, X = unet
+        path = hybridus.export(Pipeline([("only", net)]), tmp_path / "model.xml")
+        close(answers(path, X)["probabilities"], net.predict_proba(X)[..., 0])
+        with pytest.raises(ValueError, match="UNetSegmenter has no classes"):
+            hybridus.export(net, tmp_path / "other.xml", class_names=["a"])

@@ -805,3 +805,10 @@ def test_verify_removes_bad_rows(filled):
         assert store.verify() == {"rows": 600, "bad": 1}
     assert store.verify() == {"rows": 599, "bad": 0}
     assert store.lookup("a", keys)[1].sum() == 599
+
+
+def test_rows_of_another_width_under_one_fingerprint_are_refused(tmp_path):
+    store = FeatureStore(tmp_path)
+    store.rows("encoder", [b"a"], lambda indices: np.ones((len(indices), 3)))
+    with pytest.raises(ValueError, match="one encoder and one width|width"):
+        store.rows("encoder", [b"a", b"b"], lambda indices: np.ones((len(indices), 4)))

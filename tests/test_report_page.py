@@ -17,6 +17,7 @@ from tiny_images import discs
 
 from hybridus import audit, compare
 from hybridus.protocol.comparison import Comparison
+from hybridus.report import page as page_module
 from hybridus.report.answer import say_answer, say_limits
 from hybridus.report.page import write_report
 
@@ -373,3 +374,14 @@ def test_it_is_dark_where_the_reader_likes_it_dark_and_white_on_paper(page, brow
     browser.call("Emulation.setEmulatedMedia", media="", features=[])
     printed = base64.b64decode(browser.call("Page.printToPDF", printBackground=True)["data"])
     assert printed.startswith(b"%PDF")
+
+
+def test_groups_of_the_folds_stand_on_a_page_without_an_audit(scans, tmp_path):
+    images, _, target = scans
+    X = images.mean((1, 2))[:, np.newaxis]
+    groups = np.arange(36) // 2
+    found = compare({"bayes": GaussianNB()}, X, target, groups=groups, n_splits=3)
+    path = found.report(tmp_path / "report.html", images=images)
+    assert path.exists()
+    placed = page_module._groups({"classification": found}, None)
+    assert {place: int(group) for place, group in placed.items()} == dict(enumerate(groups))
