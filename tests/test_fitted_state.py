@@ -9,6 +9,7 @@ import pytest
 import skops.io
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
+from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LogisticRegression
 from tiny_images import discs
 from tiny_networks import TINY, textures
@@ -20,8 +21,10 @@ from hybridus import (
     DnCNNSegmenter,
     EncoderUNetSegmenter,
     FineTunedClassifier,
+    LesionFeatures,
     PixelSegmenter,
     SpeckleFilter,
+    StableFeatures,
     UNetSegmenter,
     VotingSegmenter,
 )
@@ -35,8 +38,16 @@ DECODER = {"decoder_filters": (2,), "decoder_stride": 2, "mask_size": 8, "batch_
 UNET = UNetSegmenter(
     1, 2, batch_norm=False, deep_supervision=False, image_size=8, tta=False, **ONCE
 )
+# Fitted already: `fit` is given no masks here.
+KNOWN = FrozenEstimator(
+    PixelSegmenter(LogisticRegression(), "basic", mask_size=8, sigma_max=2, random_state=0).fit(
+        *discs(8, size=8)
+    )
+)
 ALL = [
     DeepFeatureExtractor(TINY, weights="random"),
+    LesionFeatures(KNOWN, DeepFeatureExtractor(TINY, weights="random")),
+    StableFeatures(DeepFeatureExtractor(TINY, weights="random"), changes="mild"),
     ContrastEqualizer(),
     SpeckleFilter(),
     FineTunedClassifier(TINY, weights="random", hidden_layer_sizes=(), **ONCE),
@@ -106,6 +117,8 @@ def fail_at_once_and_at_last(estimator, images, masks, monkeypatch):
         "DeepFeatureExtractor": ("choose_engine", fail),
         "ContrastEqualizer": ("validate_images", after_looking),
         "SpeckleFilter": ("validate_images", after_looking),
+        "LesionFeatures": ("clone", fail),
+        "StableFeatures": ("_directions", fail),
         "PixelSegmenter": ("make_pipeline", fail),
         "VotingSegmenter": ("same_margins", fail),
     }

@@ -164,7 +164,7 @@ class LesionFeatures(TransformerMixin, BaseEstimator):
     >>> lesions = LesionFeatures(pixels, n_splits=2)
     >>> rows = lesions.fit(phantoms.images, masks=phantoms.masks).transform(phantoms.images)
     >>> rows.shape, lesions.get_feature_names_out()[6]
-    ((12, 75), 'shape2D_Sphericity')
+    ((12, 74), 'shape2D_Sphericity')
     """
 
     segmenter: Any
