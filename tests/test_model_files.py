@@ -12,9 +12,12 @@ import pytest
 from PIL import Image
 from safetensors.numpy import save_file
 from sklearn.calibration import CalibratedClassifierCV
+from sklearn.datasets import load_wine
+from sklearn.ensemble import VotingClassifier
 from sklearn.exceptions import NotFittedError
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV
+from sklearn.naive_bayes import GaussianNB
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
@@ -202,3 +205,13 @@ def test_what_cannot_be_saved_or_loaded_says_so(tmp_path):
         load(tmp_path / "absent.hybridus")
     with pytest.raises(ModelFileError):
         load(tmp_path)
+
+
+def test_a_search_inside_another_estimator_goes_as_its_best(tmp_path):
+    X, y = load_wine(return_X_y=True)
+    search = GridSearchCV(LogisticRegression(max_iter=5000), {"C": [0.1, 1.0]}, cv=2)
+    vote = VotingClassifier([("search", search), ("bayes", GaussianNB())], voting="soft").fit(X, y)
+    hybridus.save(vote, tmp_path / "model.hybridus")
+    read = hybridus.load(tmp_path / "model.hybridus")
+    np.testing.assert_array_equal(read.predict_proba(X), vote.predict_proba(X))
+    assert hasattr(vote.estimators_[0], "cv_results_")  # what was given stays as it is

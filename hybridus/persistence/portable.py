@@ -66,6 +66,9 @@ def _copy(value: Any, carry: bool, made: dict[int, Any]) -> Any:
         copied = [_copy(one, carry, made) for one in value]
     elif isinstance(value, tuple) and type(value) is tuple:
         copied = tuple(_copy(one, carry, made) for one in value)
+    elif made and hasattr(value, "best_estimator_"):
+        # A search inside another estimator answers as the best does; the rest is its diary.
+        copied = _copy(value.best_estimator_, carry, made)
     elif is_ours(value):
         copied = object.__new__(type(value))
         made[id(value)] = copied, value
