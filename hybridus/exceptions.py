@@ -25,6 +25,10 @@ class DamagedFileError(sqlite3.DatabaseError):
     """The parts of a file of the feature store contradict each other."""
 
 
+class CannotExplainError(ValueError):
+    """Evidence of a model is asked for that has none: its head, steps or features have no slope."""
+
+
 class DivergedError(FloatingPointError):
     """The loss of a network in training is no longer a number."""
 

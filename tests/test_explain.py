@@ -12,7 +12,7 @@ from sklearn.linear_model import LogisticRegression, RidgeClassifier
 from sklearn.model_selection import GridSearchCV
 from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import FeatureUnion, make_pipeline
-from sklearn.preprocessing import MinMaxScaler, Normalizer, StandardScaler
+from sklearn.preprocessing import MinMaxScaler, Normalizer, RobustScaler, StandardScaler
 from sklearn.svm import SVC, LinearSVC, NuSVC
 
 import hybridus
@@ -31,6 +31,7 @@ from hybridus import (
 from hybridus.evidence.explain import can_be_explained
 from hybridus.evidence.heads import head_slopes, through_step
 from hybridus.protocol.final import fit_final
+from hybridus.protocol.run import run_fold
 
 NARROW = {"weights": "bundled", "image_size": 64}
 LAYERS = ["block_3_expand_relu", "block_6_expand_relu"]
@@ -106,7 +107,8 @@ class TestSums:
             ],
             transformer_weights={"b": 0.3},
         )
-        steps = (StandardScaler(), SelectKBest(k=100), MinMaxScaler(), PCA(8, whiten=True))
+        steps = (StandardScaler(), SelectKBest(k=100), RobustScaler(), MinMaxScaler())
+        steps += (PCA(8, whiten=True),)
         pipe = make_pipeline(union, *steps, LogisticRegression())
         pipe.fit(phantoms.images, phantoms.target)
         found = explain(pipe, phantoms.images[:3])
@@ -220,6 +222,7 @@ class TestNetworks:
 
 
 class TestWhere:
+    @pytest.mark.slow
     def test_a_planted_mark_is_where_the_evidence_lies(self):
         rng = np.random.default_rng(0)
         phantoms = make_breast_phantoms(60, image_size=64, random_state=1)
@@ -247,6 +250,12 @@ class TestWhere:
         assert table.loc[1, "share"] == pytest.approx(positive[:32].sum() / positive.sum())
         assert table.loc[2, ["share", "area", "ratio"]].tolist() == pytest.approx([1, 1, 1])
         assert found.of(1, 2) is not None
+        for wrong in ({"masks": masks[:2]}, {"masks": masks, "labels": [0, 1]}):
+            with pytest.raises(ValueError, match="the explanation is of 3 images"):
+                found.on_lesion(**wrong)
+        unknown = found.on_lesion(masks, [0, 7, 1])
+        assert np.isnan(unknown.loc[1, "share"])
+        assert unknown.loc[2, "share"] == pytest.approx(1)
         with pytest.raises(ValueError, match="expected one of"):
             found.of(1, "cyst")
 
@@ -279,6 +288,14 @@ class TestInComparisons:
             moved.table.loc["linear", "evidence_on_lesion_mean"]
             != found.table.loc["linear", "evidence_on_lesion_mean"]
         )
+
+    def test_a_class_that_training_lacks_does_not_fail_the_fold(self, phantoms):
+        train, test = np.flatnonzero(phantoms.target != 1), np.flatnonzero(phantoms.target > 0)
+        fold = train[:-4], np.concatenate([test[phantoms.target[test] == 1], train[-4:]])
+        given = (phantoms.images, phantoms.target, fold, ["accuracy"])
+        found = run_fold(hybrid(layers=LAYERS), *given, masks=phantoms.masks)
+        plain = run_fold(hybrid(layers=LAYERS), *given)
+        assert found.scores["accuracy"] == plain.scores["accuracy"]
 
     def test_searches_and_calibrated_models_are_explained(self, phantoms):
         search = GridSearchCV(hybrid(layers=LAYERS), {"head__C": [0.01]}, cv=2)

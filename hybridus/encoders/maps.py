@@ -4,7 +4,7 @@ A frozen encoder, and a network that was trained on one, is the same here: a gra
 whose pooling nodes are found again. So a model from a file needs no Keras for it either.
 """
 
-import functools
+from collections import OrderedDict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -53,7 +53,8 @@ def pooled_maps(
         Of each output: the maps that are pooled into it, in the order of its columns; an output
         that is a vector in the network itself has none.
     """
-    request, places = _opened(carried, by_output)
+    compiled, places = _opened(carried, by_output)
+    request = compiled.create_infer_request()  # its own: threads may ask at the same time
     n_outputs = len(places)
     for batch in batches:
         request.infer([np.ascontiguousarray(batch, np.float32)])
@@ -68,8 +69,22 @@ def _in_place(kind: Kind, data: NDArray, channel: int) -> PooledMap:
     return PooledMap(kind, np.ascontiguousarray(np.moveaxis(data, channel, -1)))
 
 
-@functools.lru_cache(4)
+_kept: OrderedDict[tuple[str, bool], Any] = OrderedDict()
+_MOST_KEPT = 4
+
+
 def _opened(carried: CarriedNetwork, by_output: bool) -> tuple[Any, list[list[tuple[Kind, int]]]]:
+    """Compile a graph that ends in the maps, or take one of a few that were compiled before."""
+    key = (carried.digest, by_output)
+    if key not in _kept:
+        _kept[key] = _compiled(carried, by_output)
+    _kept.move_to_end(key)
+    while len(_kept) > _MOST_KEPT:
+        _kept.popitem(last=False)
+    return _kept[key]
+
+
+def _compiled(carried: CarriedNetwork, by_output: bool) -> tuple[Any, list[list[tuple[Kind, int]]]]:
     """Compile a graph that ends in the maps, and say of each what pools it and where channels lie.
 
     Nodes that pool over two of four axes are looked for upstream of each output; none behind
@@ -94,7 +109,7 @@ def _opened(carried: CarriedNetwork, by_output: bool) -> tuple[Any, list[list[tu
     ov = load_openvino()
     results = [ov.opset13.result(source) for source in sources]
     compiled = compile_model(ov.Model(results, model.get_parameters()))
-    return compiled.create_infer_request(), places
+    return compiled, places
 
 
 def _pools_before(node: Any) -> list[Any]:

@@ -12,6 +12,7 @@ from sklearn.base import is_classifier
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.frozen import FrozenEstimator
 from sklearn.pipeline import Pipeline
+from sklearn.utils import check_consistent_length
 from sklearn.utils.validation import check_is_fitted
 
 from hybridus.encoders.maps import pooled_maps
@@ -19,6 +20,7 @@ from hybridus.estimators.classifiers import FineTunedClassifier
 from hybridus.estimators.trained import plain_batches
 from hybridus.evidence.heads import head_slopes, layered_slopes, through_step
 from hybridus.evidence.places import Placed, check_places, on_image, place_features, place_maps
+from hybridus.exceptions import CannotExplainError
 from hybridus.inputs.images import Images, images_as_seen_by
 from hybridus.inputs.masks import as_masks, resize_mask
 from hybridus.training.batches import subset
@@ -90,12 +92,23 @@ class Explanation:
         DataFrame
             A row for each image: ``label``; ``share``, of the positive evidence that has a place,
             what lies on the mask; ``area``, the mask's share of the image, which evidence spread
-            evenly would have; ``ratio`` of both. NaN for images without lesion. The last layers of
-            a network see an image in 7 x 7 fields: small lesions cannot hold all evidence.
+            evenly would have; ``ratio`` of both, which small lesions make large. NaN for images
+            without lesion or without positive evidence, and for a class that the model does not
+            know. The last layers of a network see an image in 7 x 7 fields: small lesions cannot
+            hold all evidence.
         """
         labels = self.predicted if labels is None else np.asarray(labels)
-        rows = []
-        for i, mask in enumerate(as_masks(masks)):
+        drawn = as_masks(masks)
+        for name, given in (("masks", drawn), ("labels", labels)):
+            if len(given) != len(self.maps):
+                raise ValueError(
+                    f"{name} holds {len(given)}, but the explanation is of {len(self.maps)} images"
+                )
+        rows: list[tuple[Any, float, float, float]] = []
+        for i, mask in enumerate(drawn):
+            if labels[i] not in self.classes:
+                rows.append((labels[i], np.nan, np.nan, np.nan))
+                continue
             found = np.maximum(self.of(i, labels[i]), 0)
             if mask.shape != found.shape:
                 mask = resize_mask(mask, found.shape)
@@ -125,7 +138,7 @@ def explain(estimator: Any, X: Any) -> Explanation:
 
     Raises
     ------
-    ValueError
+    hybridus.exceptions.CannotExplainError
         For estimators of another kind; the message says what is expected.
 
     Notes
@@ -197,7 +210,7 @@ def can_be_explained(estimator: Any) -> bool:
     """Whether `explain` knows a fitted estimator of this kind, told without images."""
     try:
         model = _plain(estimator)
-    except ValueError:
+    except CannotExplainError:
         return False
     if isinstance(model, FineTunedClassifier):
         return True
@@ -209,7 +222,7 @@ def can_be_explained(estimator: Any) -> bool:
             width = getattr(step, "n_features_in_", width)
         empty = Images(lambda i: np.zeros((1, 1), np.uint8), 0)
         place_features(model.steps[0][1], empty, np.zeros((0, 0)), np.zeros((0, 1, 0)), np.zeros(0))
-    except (ValueError, AttributeError):
+    except (CannotExplainError, AttributeError):
         return False
     return True
 
@@ -230,7 +243,7 @@ def _plain(estimator: Any) -> Any:
         return model
     if isinstance(model, Pipeline) and is_classifier(model) and len(model.steps) > 1:
         return model
-    raise ValueError(
+    raise CannotExplainError(
         f"{type(model).__name__} cannot be explained: expected a pipeline of features and a "
         "classifier, as make_hybrid_classifier makes them, or a FineTunedClassifier"
     )
@@ -264,7 +277,7 @@ def _of_network(model: FineTunedClassifier, images: Images) -> tuple[NDArray, li
     maps = outputs[0]
     pooled = np.concatenate([one.maps.astype(np.float64).mean(axis=(1, 2)) for one in maps], axis=1)
     if pooled.shape[1] != len(mean):
-        raise ValueError(
+        raise CannotExplainError(
             f"layers={model.layers!r} of this network hold vectors, which have no place in the "
             "image: explain networks whose layers are all maps"
         )
@@ -323,6 +336,7 @@ def evidence_on_lesion(estimator: Any, X: Any, y: ArrayLike, masks: Any) -> pd.D
 def lesion_shares(estimator: Any, X: Any, y: ArrayLike, masks: Any) -> pd.DataFrame:
     """`Explanation.on_lesion` for the true classes, of a few images at a time."""
     labels, truth = np.asarray(y), as_masks(masks)
+    check_consistent_length(labels, range(len(truth)), X)
     images = images_as_seen_by(_plain(estimator), X)
     parts = []
     for start in range(0, len(images), 4 * _TOGETHER):

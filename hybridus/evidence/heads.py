@@ -11,10 +11,11 @@ from sklearn.decomposition import PCA
 from sklearn.feature_selection import SelectorMixin
 from sklearn.frozen import FrozenEstimator
 from sklearn.neural_network import MLPClassifier
-from sklearn.preprocessing import MaxAbsScaler, MinMaxScaler, StandardScaler
+from sklearn.preprocessing import MaxAbsScaler, MinMaxScaler, RobustScaler, StandardScaler
 from sklearn.svm import SVC, NuSVC
 
 from hybridus._sklearn import svc_gamma
+from hybridus.exceptions import CannotExplainError
 
 _KNOWN = (
     "linear classifiers (coef_ and intercept_), SVC, NuSVC, MLPClassifier, and searches and "
@@ -52,7 +53,7 @@ def head_slopes(head: Any, rows: NDArray[np.float64]) -> Slopes:
 
     Raises
     ------
-    ValueError
+    CannotExplainError
         For heads of another kind.
     """
     head = _behind(head)
@@ -66,7 +67,7 @@ def head_slopes(head: Any, rows: NDArray[np.float64]) -> Slopes:
         scores = rows @ slopes.T + np.atleast_1d(head.intercept_)
         weights = np.broadcast_to(slopes, (len(rows), *slopes.shape))
         return _two_sided(Slopes(scores, weights))
-    raise ValueError(
+    raise CannotExplainError(
         f"the head {type(head).__name__} cannot be explained; expected one of {_KNOWN}"
     )
 
@@ -111,13 +112,15 @@ def through_step(step: Any, weights: NDArray, n_features: int) -> NDArray:
 
     Raises
     ------
-    ValueError
+    CannotExplainError
         For steps that are not affine.
     """
     if step in (None, "passthrough"):
         return weights
     if isinstance(step, StandardScaler | MaxAbsScaler):
         return weights / (step.scale_ if step.scale_ is not None else 1.0)
+    if isinstance(step, RobustScaler):
+        return weights / (step.scale_ if step.with_scaling else 1.0)
     if isinstance(step, MinMaxScaler) and not step.clip:
         return weights * step.scale_
     if isinstance(step, PCA):
@@ -129,8 +132,8 @@ def through_step(step: Any, weights: NDArray, n_features: int) -> NDArray:
         spread = np.zeros((*weights.shape[:2], n_features))
         spread[..., step.get_support()] = weights
         return spread
-    raise ValueError(
-        f"the step {type(step).__name__} cannot be explained; expected a scaler, PCA or a "
+    raise CannotExplainError(
+        f"the step {type(step).__name__} cannot be explained; expected a linear scaler, PCA or a "
         "selection of features between features and head"
     )
 
@@ -143,7 +146,7 @@ def _behind(head: Any) -> Any:
         elif isinstance(head, CalibratedClassifierCV):
             fitted = head.calibrated_classifiers_
             if len(fitted) > 1:
-                raise ValueError(
+                raise CannotExplainError(
                     f"the head is calibrated as an ensemble of {len(fitted)} classifiers, which "
                     "cannot be explained: calibrate with ensemble=False"
                 )
@@ -166,7 +169,7 @@ def _two_sided(slopes: Slopes) -> Slopes:
 def _of_svc(head: Any, rows: NDArray[np.float64]) -> Slopes:
     """Scores by one against one: kernel sums of each pair of classes."""
     if head.kernel not in ("linear", "rbf", "poly", "sigmoid"):
-        raise ValueError(
+        raise CannotExplainError(
             f"SVC with kernel={head.kernel!r:.40} cannot be explained; expected 'linear', 'rbf', "
             "'poly' or 'sigmoid'"
         )

@@ -1,8 +1,4 @@
-"""Places: what features count for a class, brought back to where in the image they come from.
-
-A transformer of images has a place for its features where it says so by a method ``place`` of the
-form of `place_features`; those of this package are known here.
-"""
+"""Places: what features count for a class, brought back to where in the image they come from."""
 
 from __future__ import annotations
 
@@ -20,6 +16,7 @@ from hybridus.estimators.features import DeepFeatureExtractor
 from hybridus.estimators.lesion.features import LesionFeatures, measurement_names
 from hybridus.estimators.lesion.region import places_in, square_around
 from hybridus.estimators.stable import StableFeatures
+from hybridus.exceptions import CannotExplainError
 from hybridus.inputs.images import Images
 from hybridus.inputs.masks import restore_mask
 from hybridus.inputs.resizing import resize_image, widen
@@ -74,7 +71,7 @@ def place_features(
 
     Raises
     ------
-    ValueError
+    CannotExplainError
         For transformers whose features have no place that is known.
     """
     check_places(transformer)
@@ -92,7 +89,7 @@ def check_places(transformer: Any) -> None:
 
     Raises
     ------
-    ValueError
+    CannotExplainError
     """
     if isinstance(transformer, FeatureUnion):
         for _, one in transformer.transformer_list:
@@ -104,7 +101,7 @@ def check_places(transformer: Any) -> None:
         if transformer.extractor is not None:
             check_places(transformer.extractor)
     elif not isinstance(transformer, DeepFeatureExtractor):
-        raise ValueError(
+        raise CannotExplainError(
             f"features of {type(transformer).__name__} cannot be brought back to places in the "
             "image; expected DeepFeatureExtractor, LesionFeatures, or a FeatureUnion of these"
         )

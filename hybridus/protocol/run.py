@@ -18,6 +18,7 @@ from sklearn.base import clone, is_classifier
 from sklearn.frozen import FrozenEstimator
 
 from hybridus._sklearn import _num_samples, _safe_indexing, _safe_split
+from hybridus.exceptions import CannotExplainError
 from hybridus.inputs.groups import group_names
 from hybridus.protocol.routing import metadata_for_fit
 from hybridus.protocol.scoring import (
@@ -218,11 +219,12 @@ def mean_share_on_lesion(model: Any, X: Any, y: Any, masks: Any) -> float:
     X, y : samples
     masks : n_samples masks
     """
-    from hybridus.evidence.explain import can_be_explained, lesion_shares
+    from hybridus.evidence.explain import lesion_shares
 
-    if not can_be_explained(model):
+    try:
+        return float(lesion_shares(model, X, y, masks)["share"].mean())
+    except CannotExplainError:
         return float("nan")
-    return float(lesion_shares(model, X, y, masks)["share"].mean())
 
 
 def judge_model(model: Any, X: Any, y: Any, scoring: Scoring) -> FoldResult:
