@@ -8,6 +8,7 @@ import sqlite3
 
 __all__ = [
     "CacheWarning",
+    "CannotExplainError",
     "DamagedFileError",
     "DivergedError",
     "FeatureStoreWarning",
