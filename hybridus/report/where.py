@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from hybridus.evidence.explain import Explanation, explain
 from hybridus.inputs.images import Images, as_images, images_as_seen_by
 from hybridus.inputs.masks import as_masks
 from hybridus.report.looks import YELLOW
@@ -16,6 +15,8 @@ from hybridus.training.batches import to_grey
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+    from hybridus.evidence.explain import Explanation
 
 _COLUMNS = 4
 _SIDE = 2.3  # inches of an image
@@ -112,6 +113,8 @@ class EvidenceDisplay:
         -------
         EvidenceDisplay
         """
+        from hybridus.evidence.explain import explain
+
         images = images_as_seen_by(estimator, X)
         found = explain(estimator, X)
         given = {"masks": masks, "y": y, "label": label, "class_names": class_names}
