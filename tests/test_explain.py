@@ -4,6 +4,7 @@ import warnings
 
 import numpy as np
 import pytest
+from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.decomposition import PCA
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.feature_selection import SelectKBest
@@ -28,7 +29,6 @@ from hybridus import (
     make_breast_phantoms,
     make_hybrid_classifier,
 )
-from hybridus.evidence.explain import can_be_explained
 from hybridus.evidence.heads import head_slopes, through_step
 from hybridus.protocol.final import fit_final
 from hybridus.protocol.run import run_fold
@@ -303,7 +303,6 @@ class TestInComparisons:
         plain = explain(search.best_estimator_, phantoms.images[:2])
         np.testing.assert_array_equal(explain(search, phantoms.images[:2]).maps, plain.maps)
         final = fit_final(hybrid(layers=LAYERS), phantoms.images, phantoms.target).estimator
-        assert can_be_explained(final)
         assert explain(final, phantoms.images[:2]).maps[0].shape == (3, 64, 64)
 
 
@@ -318,9 +317,26 @@ class TestRefusals:
     def test_of_models_without_places(self, model, message):
         X = np.random.default_rng(0).random((12, 64))
         model.fit(X, np.arange(12) % 2)
-        assert not can_be_explained(model)
         with pytest.raises(ValueError, match=message):
             explain(model, X)
+
+    def test_such_models_have_no_score_and_fail_no_fold(self, phantoms):
+        class Own(ClassifierMixin, BaseEstimator):
+            """Says less of itself than scikit-learn's own."""
+
+            def fit(self, X, y):
+                self.classes_ = np.unique(y)
+                return self
+
+            def predict(self, X):
+                return np.full(len(X), self.classes_[0])
+
+        for head in (Own(), RandomForestClassifier(2)):
+            model = hybrid(head, layers=LAYERS)
+            fold = np.arange(15), np.arange(15, 30)
+            given = (phantoms.images, phantoms.target, fold, "accuracy")
+            found = run_fold(model, *given, masks=phantoms.masks)
+            assert np.isnan(found.scores["evidence_on_lesion"])
 
     def test_of_heads_and_steps_that_have_no_slope(self):
         X, y = np.random.default_rng(0).random((12, 4)), np.arange(12) % 2

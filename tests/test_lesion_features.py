@@ -22,7 +22,7 @@ from hybridus import (
     make_breast_phantoms,
     make_hybrid_classifier,
 )
-from hybridus.estimators.lesion.features import measure, measurement_names
+from hybridus.estimators.lesion.measurements import measure, measurement_names
 from hybridus.estimators.lesion.region import cut, find_region, square_around
 from hybridus.estimators.lesion.texture import measure_texture
 from hybridus.estimators.segmenters.prediction import SegmenterMixin

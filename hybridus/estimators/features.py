@@ -33,7 +33,7 @@ from hybridus.inputs.heard import tell_progress
 from hybridus.inputs.images import Images, content_key, tag_images, validate_images
 from hybridus.inputs.labels import check_any_labels
 from hybridus.inputs.resizing import Resize, map_ahead, resize_image, widen
-from hybridus.store.rows import FeatureStore
+from hybridus.store.rows import FeatureStore, store_of
 
 _CHUNK = 512  # images that are looked up, and held as resized pixels, at a time
 _CLAIM = 128  # images that one of several processes takes upon itself at first
@@ -240,7 +240,7 @@ class DeepFeatureExtractor(OnImages, TransformerMixin, BaseEstimator):
                 tell_progress("image", encoded, len(images))
                 yield rows
 
-        if (store := self._store()) is not None:
+        if (store := store_of(self.cache)) is not None:
             parts = _stored_rows(store, images, indices, frozen, encode)
         else:
             parts = encode(map_ahead(_preparer(images, frozen), indices, n_threads=n_threads()))
@@ -294,15 +294,8 @@ class DeepFeatureExtractor(OnImages, TransformerMixin, BaseEstimator):
             return replace(self.frozen_, engine="openvino", carried=carried.digest)
         return replace(self.frozen_, engine=choose_engine(self.engine, self.precision))
 
-    def _store(self) -> FeatureStore | None:
-        if isinstance(self.cache, FeatureStore):
-            return self.cache
-        if isinstance(self.cache, str | os.PathLike):
-            return FeatureStore(self.cache)
-        return FeatureStore() if self.cache else None
-
     def _open(self) -> Engine:
-        store = self._store()
+        store = store_of(self.cache)
         cache = None if store is None else store.location
         return open_engine(
             self._frozen(), batch_size=self.batch_size, cache=cache, carried=self._carried()

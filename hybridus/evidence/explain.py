@@ -169,6 +169,7 @@ def explain(estimator: Any, X: Any) -> Explanation:
     """
     model = _plain(estimator)
     check_is_fitted(model)
+    check_explainable(model)
     images = images_as_seen_by(model, X)
     parts = []
     for start in range(0, len(images), _TOGETHER):
@@ -206,25 +207,30 @@ def explain(estimator: Any, X: Any) -> Explanation:
     )
 
 
-def can_be_explained(estimator: Any) -> bool:
-    """Whether `explain` knows a fitted estimator of this kind, told without images."""
-    try:
-        model = _plain(estimator)
-    except CannotExplainError:
-        return False
+def check_explainable(estimator: Any) -> None:
+    """Find out, without images, whether `explain` knows a fitted estimator of this kind.
+
+    Raises
+    ------
+    hybridus.exceptions.CannotExplainError
+        Where it does not.
+    """
+    model = _plain(estimator)
     if isinstance(model, FineTunedClassifier):
-        return True
-    try:
-        width = model.steps[-1][1].n_features_in_
-        head_slopes(model.steps[-1][1], np.zeros((1, width)))
-        for _, step in reversed(model.steps[1:-1]):
-            through_step(step, np.zeros((1, 1, width)), getattr(step, "n_features_in_", width))
-            width = getattr(step, "n_features_in_", width)
-        empty = Images(lambda i: np.zeros((1, 1), np.uint8), 0)
-        place_features(model.steps[0][1], empty, np.zeros((0, 0)), np.zeros((0, 1, 0)), np.zeros(0))
-    except (CannotExplainError, AttributeError):
-        return False
-    return True
+        return
+    check_places(model.steps[0][1])
+    head = model.steps[-1][1]
+    width = getattr(head, "n_features_in_", None)
+    if width is None:
+        raise CannotExplainError(
+            f"the head {type(head).__name__} cannot be explained: it does not say how many "
+            "features it was fitted on (n_features_in_)"
+        )
+    head_slopes(head, np.zeros((1, width)))
+    for _, step in reversed(model.steps[1:-1]):
+        before = getattr(step, "n_features_in_", width)
+        through_step(step, np.zeros((1, 1, width)), before)
+        width = before
 
 
 def _plain(estimator: Any) -> Any:
@@ -251,7 +257,6 @@ def _plain(estimator: Any) -> Any:
 
 def _of_pipeline(model: Pipeline, images: Images) -> tuple[NDArray, list[Placed]]:
     features, steps, head = model.steps[0][1], model.steps[1:-1], model.steps[-1][1]
-    check_places(features)
     rows = np.asarray(features.transform(images), dtype=np.float64)
     behind, widths = rows, []
     for _, step in steps:
@@ -335,6 +340,7 @@ def evidence_on_lesion(estimator: Any, X: Any, y: ArrayLike, masks: Any) -> pd.D
 
 def lesion_shares(estimator: Any, X: Any, y: ArrayLike, masks: Any) -> pd.DataFrame:
     """`Explanation.on_lesion` for the true classes, of a few images at a time."""
+    check_explainable(estimator)
     labels, truth = np.asarray(y), as_masks(masks)
     check_consistent_length(labels, range(len(truth)), X)
     images = images_as_seen_by(_plain(estimator), X)

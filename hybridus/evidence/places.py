@@ -13,7 +13,8 @@ from sklearn.pipeline import FeatureUnion
 
 from hybridus.encoders.maps import PooledMap, pooled_maps
 from hybridus.estimators.features import DeepFeatureExtractor
-from hybridus.estimators.lesion.features import LesionFeatures, measurement_names
+from hybridus.estimators.lesion.features import LesionFeatures
+from hybridus.estimators.lesion.measurements import measurement_names
 from hybridus.estimators.lesion.region import places_in, square_around
 from hybridus.estimators.stable import StableFeatures
 from hybridus.exceptions import CannotExplainError

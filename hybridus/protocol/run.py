@@ -219,10 +219,8 @@ def mean_share_on_lesion(model: Any, X: Any, y: Any, masks: Any) -> float:
     X, y : samples
     masks : n_samples masks
     """
-    from hybridus.evidence.explain import can_be_explained, lesion_shares
+    from hybridus.evidence.explain import lesion_shares
 
-    if not can_be_explained(model):
-        return float("nan")
     try:
         return float(lesion_shares(model, X, y, masks)["share"].mean())
     except CannotExplainError:

@@ -23,7 +23,7 @@ from hybridus.inputs.files import FileStamp
 from hybridus.store import tables as tables
 from hybridus.store.file import StoreFile, remove_database, store_file
 
-__all__ = ["FeatureStore"]
+__all__ = ["FeatureStore", "store_of"]
 
 Floats = NDArray[np.float32]
 
@@ -403,6 +403,21 @@ class FeatureStore:
     def close(self) -> None:
         """Close this process's connection to the folder; the next use opens it again."""
         self._file.close()
+
+
+def store_of(cache: bool | str | os.PathLike[str] | FeatureStore) -> FeatureStore | None:
+    """Open what an estimator's parameter ``cache`` stands for; None where nothing is kept.
+
+    Parameters
+    ----------
+    cache : bool, path or FeatureStore
+        True is the default folder, a path another one.
+    """
+    if isinstance(cache, FeatureStore):
+        return cache
+    if isinstance(cache, str | os.PathLike):
+        return FeatureStore(cache)
+    return FeatureStore() if cache else None
 
 
 def _without_duplicates(keys: Sequence[bytes]) -> tuple[list[bytes], NDArray[np.intp]]:

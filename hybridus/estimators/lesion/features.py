@@ -1,6 +1,5 @@
 """`LesionFeatures`: from images to features of the lesion that a segmenter finds in them."""
 
-import functools
 import hashlib
 import json
 import os
@@ -28,10 +27,8 @@ from hybridus._sklearn import (
     _safe_indexing,
 )
 from hybridus.estimators.fitting import all_or_nothing
-from hybridus.estimators.lesion.echo import look_closer, measure_behind, measure_echo
+from hybridus.estimators.lesion.measurements import measure, measurement_names
 from hybridus.estimators.lesion.region import Region, cut, find_region, square_around
-from hybridus.estimators.lesion.shape import measure_shape
-from hybridus.estimators.lesion.texture import measure_texture
 from hybridus.estimators.parameters import with_parameters
 from hybridus.estimators.preflight import preflight
 from hybridus.inputs.groups import WholeGroupsKFold
@@ -39,50 +36,12 @@ from hybridus.inputs.images import Images, content_key, tag_images, validate_ima
 from hybridus.inputs.labels import check_any_labels
 from hybridus.inputs.masks import as_masks
 from hybridus.inputs.resizing import map_ahead
-from hybridus.store.rows import FeatureStore
+from hybridus.store.rows import FeatureStore, store_of
 from hybridus.training.batches import TOGETHER, subset
 
 # Raised whenever a change of ours changes regions or what is measured of them.
 _VERSION = 1
 _LEVEL = 0.5  # of all maps, once they are levelled
-
-
-def measure(region: Region) -> dict[str, float]:
-    """Measure a region in every way: by name, always the same names, always finite.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from hybridus.estimators.lesion.features import measure
-    >>> from hybridus.estimators.lesion.region import find_region
-    >>> rows, columns = np.ogrid[:64, :64]
-    >>> disc = (rows - 32) ** 2 + (columns - 32) ** 2 < 12**2
-    >>> image = np.where(disc, 40, 160).astype("uint8")
-    >>> found = measure(find_region(image, disc.astype("f4"), 0.5))
-    >>> found["shape2D_Elongation"] > 0.95, round(found["echo_Contrast"], 1) > 0.4
-    (True, True)
-    """
-    ranks, weights, depth = look_closer(region)
-    inside = weights > 0
-    likely = region.probabilities[region.mask]
-    sure = {
-        "found_Lesion": float(region.found),
-        "found_Components": float(min(region.n_components, 5)),
-        "found_Largest": float(region.probabilities.max()),
-        "found_Mean": float(likely.mean()),
-        "found_Deviation": float(likely.std()),
-        # Where the map neither says yes nor no, as a share of the region: a blurred outline.
-        "found_Unsure": float(
-            ((region.probabilities > 0.1) & (region.probabilities < 0.9)).sum() / region.mask.sum()
-        ),
-    }
-    return {
-        **sure,
-        **measure_shape(region),
-        **measure_echo(ranks, weights, depth),
-        **measure_behind(region),
-        **measure_texture(ranks, inside),
-    }
 
 
 @with_parameters
@@ -283,13 +242,7 @@ class LesionFeatures(TransformerMixin, BaseEstimator):
         array of shape (n_images, n_features), float32
             Measurements, then the features of the crops, from the closest on.
         """
-        check_is_fitted(self, "segmenter_")
-        images = validate_images(self, X, reset=False, image_shape=self.image_shape)
-        parts = [
-            self._of_part(subset(images, range(start, min(start + TOGETHER, len(images)))))
-            for start in range(0, len(images), TOGETHER)
-        ]
-        return np.concatenate(parts)
+        return np.concatenate([self._rows(*part) for part in self._parts(X)])
 
     def get_feature_names_out(self, input_features: Any = None) -> NDArray[np.object_]:
         """Names of the features: those of measurements, then of crops, with their context.
@@ -319,13 +272,8 @@ class LesionFeatures(TransformerMixin, BaseEstimator):
         X : images
             See `hybridus.inputs.images.as_images`.
         """
-        check_is_fitted(self, "segmenter_")
-        images = validate_images(self, X, reset=False, image_shape=self.image_shape)
-        for start in range(0, len(images), TOGETHER):
-            part = subset(images, range(start, min(start + TOGETHER, len(images))))
-            held = [part[i] for i in range(len(part))]
-            for image, found in zip(held, self._maps(held), strict=True):
-                yield find_region(image, found, _LEVEL)
+        for _, _, regions in self._parts(X):
+            yield from regions
 
     def _check(self) -> None:
         segmenter = _inner(self.segmenter)
@@ -368,13 +316,20 @@ class LesionFeatures(TransformerMixin, BaseEstimator):
         assert maps is not None
         return maps
 
-    def _of_part(self, images: Images) -> NDArray[np.float32]:
-        """Features of a few images, which are held decoded meanwhile."""
-        held = list(map_ahead(lambda i: images[i], range(len(images)), n_threads=n_threads()))
-        maps = self._maps(held)
-        regions = [
-            find_region(image, found, _LEVEL) for image, found in zip(held, maps, strict=True)
-        ]
+    def _parts(self, X: Any) -> Iterator[tuple[list[NDArray], list[NDArray], list[Region]]]:
+        """Yield a few images at a time, decoded, with their maps and regions."""
+        check_is_fitted(self, "segmenter_")
+        images = validate_images(self, X, reset=False, image_shape=self.image_shape)
+        for start in range(0, len(images), TOGETHER):
+            rows = range(start, min(start + TOGETHER, len(images)))
+            held = list(map_ahead(images.__getitem__, rows, n_threads=n_threads()))
+            maps = self._maps(held)
+            regions = [find_region(*pair, _LEVEL) for pair in zip(held, maps, strict=True)]
+            yield held, maps, regions
+
+    def _rows(
+        self, held: list[NDArray], maps: list[NDArray], regions: list[Region]
+    ) -> NDArray[np.float32]:
         columns = []
         if self.measurements:
             columns.append(self._measured(held, maps, regions))
@@ -422,7 +377,7 @@ class LesionFeatures(TransformerMixin, BaseEstimator):
     def _kept(self, about: str, keys: Sequence[bytes], compute: Any) -> NDArray[np.float32]:
         if not keys:
             return np.empty((0, 0), np.float32)
-        store = self._store()
+        store = store_of(self.cache)
         if store is None:
             return compute(range(len(keys)))
         told = hashlib.sha256(json.dumps(["lesion", _VERSION, about]).encode())
@@ -467,13 +422,6 @@ class LesionFeatures(TransformerMixin, BaseEstimator):
         crop = _stretched(crop) if self.stretched else crop
         return np.ascontiguousarray(crop[:, ::-1]) if mirrored else crop
 
-    def _store(self) -> FeatureStore | None:
-        if isinstance(self.cache, FeatureStore):
-            return self.cache
-        if isinstance(self.cache, str | os.PathLike):
-            return FeatureStore(self.cache)
-        return FeatureStore() if self.cache else None
-
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
         tag_images(self, tags)
@@ -500,11 +448,3 @@ def _stretched(crop: NDArray) -> NDArray:
         return crop
     wide = np.clip((crop.astype(np.float32) - low) * np.float32(255 / (high - low)), 0, 255)
     return np.rint(wide).astype(np.uint8) if crop.dtype == np.uint8 else wide
-
-
-@functools.cache
-def measurement_names() -> tuple[str, ...]:
-    """Names of all measurements, in the order of their columns."""
-    image = np.full((64, 64), 200, np.uint8)
-    image[16:48, 16:48] = 50
-    return tuple(measure(find_region(image, (image == 50).astype(np.float32), 0.5)))

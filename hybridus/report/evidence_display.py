@@ -1,4 +1,4 @@
-"""Where a classifier looked: evidence over scans, with the outline of the lesion."""
+"""Evidence of a classifier over scans, with the outline of the lesion."""
 
 from __future__ import annotations
 
@@ -83,12 +83,7 @@ class EvidenceDisplay:
         cls,
         estimator: Any,
         X: Any,
-        *,
-        masks: Any = None,
-        y: ArrayLike | None = None,
-        label: Any = None,
-        class_names: Sequence[str] | None = None,
-        figure: Figure | None = None,
+        **shown: Any,
     ) -> EvidenceDisplay:
         """Draw where a fitted classifier finds its evidence.
 
@@ -98,16 +93,8 @@ class EvidenceDisplay:
             See `hybridus.explain`.
         X : images
             A handful: each is drawn.
-        masks : n masks, default=None
-            See `hybridus.inputs.masks.as_masks`.
-        y : array-like of shape (n,), default=None
-            True classes, for the titles.
-        label : class, default=None
-            Whose evidence is shown; None is the class that is predicted for each image.
-        class_names : sequence of str, default=None
-            Names of the classes 0, 1, ...; None shows the values of `y`.
-        figure : matplotlib Figure, default=None
-            An empty figure to draw in; None makes one.
+        **shown
+            ``masks``, ``y``, ``label``, ``class_names`` and ``figure`` of `from_explanation`.
 
         Returns
         -------
@@ -115,10 +102,7 @@ class EvidenceDisplay:
         """
         from hybridus.evidence.explain import explain
 
-        images = images_as_seen_by(estimator, X)
-        found = explain(estimator, X)
-        given = {"masks": masks, "y": y, "label": label, "class_names": class_names}
-        return cls.from_explanation(images, found, figure=figure, **given)
+        return cls.from_explanation(images_as_seen_by(estimator, X), explain(estimator, X), **shown)
 
     @classmethod
     def from_explanation(
@@ -138,8 +122,16 @@ class EvidenceDisplay:
         ----------
         X : images
         explanation : Explanation
-        masks, y, label, class_names, figure
-            See `from_estimator`.
+        masks : n masks, default=None
+            See `hybridus.inputs.masks.as_masks`.
+        y : array-like of shape (n,), default=None
+            True classes, for the titles.
+        label : class, default=None
+            Whose evidence is shown; None is the class that is predicted for each image.
+        class_names : sequence of str, default=None
+            Names of the classes 0, 1, ...; None shows the values of `y`.
+        figure : matplotlib Figure, default=None
+            An empty figure to draw in; None makes one.
 
         Returns
         -------
