@@ -10,8 +10,9 @@ from sklearn.exceptions import FitFailedWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import accuracy_score, roc_auc_score
 from sklearn.naive_bayes import GaussianNB
+from sklearn.pipeline import make_pipeline
 
-from hybridus import PixelSegmenter, compare, make_breast_phantoms
+from hybridus import PixelSegmenter, SpeckleFilter, compare, make_breast_phantoms
 from hybridus.protocol import external as external_sets
 from hybridus.protocol.routing import fit_with_groups
 from hybridus.protocol.scoring import LesionScores
@@ -146,10 +147,29 @@ def test_images_of_training_are_found_in_any_form(tmp_path):
         )
 
 
+def test_files_of_twelve_bits_are_found_under_another_name(tmp_path):
+    from PIL import Image
+
+    rng = np.random.default_rng(0)
+    paths = [tmp_path / f"{i}.png" for i in range(12)]
+    for path in paths:
+        Image.fromarray(rng.integers(0, 4096, (8, 8), dtype=np.uint16)).save(path)
+    copied = tmp_path / "another name.png"
+    copied.write_bytes(paths[3].read_bytes())
+    y = np.arange(12) % 2
+    for model in (Counting(), make_pipeline(SpeckleFilter(value_range=(0, 4095)), Counting())):
+        with pytest.raises(ValueError, match=r"1 of 1 samples \(0\) are also among X"):
+            compare(
+                {"m": model}, paths, y, groups="independent", external={"there": ([copied], [0])}
+            )
+
+
 def test_a_model_that_fails_on_all_samples_keeps_its_folds():
     models = {"bayes": GaussianNB(), "fails": Counting(fails_above=INSIDE.sum() - 1)}
-    with pytest.warns(FitFailedWarning, match="'fails' failed"):
-        found = compared(models, scoring="accuracy")
+    sets = dict.fromkeys(("elsewhere", "there"), (X[OUTSIDE], Y[OUTSIDE]))
+    with pytest.warns(FitFailedWarning, match="'fails' failed") as told:
+        found = compared(models, sets, scoring="accuracy")
+    assert len(told) == 1
     assert set(found.table.index) == set(models)
     elsewhere = found.external["elsewhere"]
     assert list(elsewhere.table.index) == ["bayes"]

@@ -227,6 +227,8 @@ def compare(
             out=out,
             study=study or out / "study",
             external=elsewhere,
+            frame=frame,
+            crop=crop,
         )
         for at, presets in compared.items()
     ]

@@ -118,7 +118,9 @@ def read_folder(
     return replace(data, grouped_by=UNKNOWN)
 
 
-def read_elsewhere(folder: Path, scans: Data, *, segments: bool) -> Data:
+def read_elsewhere(
+    folder: Path, scans: Data, *, segments: bool, frame: str | None, crop: str | None
+) -> Data:
     """Read images that nothing is fitted on, with the classes of those that models are fitted on.
 
     Raises
@@ -128,7 +130,7 @@ def read_elsewhere(folder: Path, scans: Data, *, segments: bool) -> Data:
     """
     import numpy as np
 
-    found = read_folder(folder, None, None, None)
+    found = read_folder(folder, None, None, None, frame, crop)
     if segments:
         if found.masks is None:
             raise ValueError(f"--external: {folder} has no masks, which segmenters are judged by")

@@ -48,6 +48,8 @@ class Settings:
     out: Path
     study: Path
     external: tuple[tuple[str, Path], ...] = ()
+    frame: str | None = None  # of DICOM files, in the external sets too
+    crop: str | None = None
 
     @property
     def segments(self) -> bool:

@@ -128,7 +128,13 @@ def _read_elsewhere(settings: Settings, scans: Data) -> dict[str, tuple[Any, ...
 
     found: dict[str, tuple[Any, ...]] = {}
     for name, folder in settings.external:
-        there = read_elsewhere(folder, scans, segments=settings.segments)
+        there = read_elsewhere(
+            folder,
+            scans,
+            segments=settings.segments,
+            frame=settings.frame,
+            crop=settings.crop,
+        )
         truth = there.masks if settings.segments else there.target
         found[name] = (there.images, truth, *([] if there.groups is None else [there.groups]))
     return found

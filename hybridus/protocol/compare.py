@@ -117,7 +117,8 @@ def compare(
     TypeError
         If `models` is no dict of names to estimators, or `folds` neither splitter nor pairs.
     ValueError
-        If a sample of an external set is among `X` too, or of a class that `y` lacks.
+        If a sample of an external set is among `X` too, pixel by pixel, or of a class that `y`
+        lacks.
         If models do different things, the folds cannot be made (see `repeated_folds` and
         `LesionGroupKFold`), lengths differ, or `study` is given and a model cannot be told by its
         content. All of this before anything is fitted.
@@ -345,7 +346,7 @@ def plan_comparison(
         groups=codes if task == "classify" else group_names(groups, len(y)),
         scoring=scoring,
         masks=masks,
-        external=() if external is None else check_external(external, X, y, task),
+        external=() if external is None else check_external(external, X, y, task, known),
     )
 
 

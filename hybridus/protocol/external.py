@@ -14,10 +14,10 @@ from sklearn.utils import check_consistent_length
 from sklearn.utils.parallel import Parallel, delayed
 
 from hybridus.inputs.groups import group_names
-from hybridus.inputs.images import as_images, content_key
+from hybridus.inputs.images import content_key, images_as_seen_by
 from hybridus.inputs.labels import check_labels
 from hybridus.metrics.classification import present_ovr_auc_scorer
-from hybridus.protocol.digests import digest_of_data
+from hybridus.protocol.digests import digest_of, digest_of_data
 from hybridus.protocol.routing import metadata_for_fit
 from hybridus.protocol.run import FoldResult, fit_model, judge_model
 from hybridus.protocol.schedule import FoldFailure, digests_of_models, fold_of, note_failure, plain
@@ -48,7 +48,9 @@ class ExternalSet:
     groups: NDArray | None
 
 
-def check_external(external: Any, X: Any, y: Any, task: Task) -> list[ExternalSet]:
+def check_external(
+    external: Any, X: Any, y: Any, task: Task, models: Mapping[str, Any]
+) -> list[ExternalSet]:
     """Read external sets, and make sure that they are what they are called.
 
     Parameters
@@ -57,6 +59,8 @@ def check_external(external: Any, X: Any, y: Any, task: Task) -> list[ExternalSe
     X, y
         What models are fitted on.
     task : {"classify", "segment"}
+    models : dict of str to estimator
+        Which say how values are read, by their ``value_range``.
 
     Raises
     ------
@@ -64,7 +68,7 @@ def check_external(external: Any, X: Any, y: Any, task: Task) -> list[ExternalSe
         Where `external` is no such dict.
     ValueError
         Where lengths differ, a class is unknown to the models, or a sample is among those that
-        models are fitted on.
+        models are fitted on, pixel by pixel.
     """
     if not isinstance(external, Mapping):
         raise TypeError(
@@ -72,6 +76,7 @@ def check_external(external: Any, X: Any, y: Any, task: Task) -> list[ExternalSe
             "{'other hospital': (images, classes)}"
         )
     sets, known = [], None
+    model = next(iter(models.values()))
     for name, given in external.items():
         if not isinstance(name, str) or not isinstance(given, tuple) or len(given) not in (2, 3):
             raise TypeError(
@@ -88,8 +93,8 @@ def check_external(external: Any, X: Any, y: Any, task: Task) -> list[ExternalSe
                     f"external[{name!r}] holds the class {unknown[0]!s}, which models fitted on y "
                     f"cannot answer: y holds {', '.join(map(str, np.unique(y)))}"
                 )
-        known = set(_contents(X)) if known is None else known
-        twins = [i for i, key in enumerate(_contents(its_X)) if key in known]
+        known = set(_contents(model, X)) if known is None else known
+        twins = [i for i, key in enumerate(_contents(model, its_X)) if key in known]
         if twins:
             shown = ", ".join(map(str, twins[:_MOST_NAMED])) + ", ..." * (len(twins) > _MOST_NAMED)
             raise ValueError(
@@ -146,10 +151,10 @@ def run_external(
     )
     outcomes = Parallel(n_jobs=n_jobs, return_as="generator")(jobs)
     for name, of_sets in zip(pending, outcomes, strict=True):
+        if isinstance(of_sets[0], FoldFailure):  # of the fit: so are the others
+            note_failure(of_sets[0])
         for one, outcome in zip(sets, of_sets, strict=True):
-            if isinstance(outcome, FoldFailure):
-                note_failure(outcome)
-            elif study is not None:
+            if isinstance(outcome, FoldResult) and study is not None:
                 study.keep(keys[name, one.name], plain(outcome))
             yield one.name, outcome
 
@@ -186,10 +191,10 @@ def _fit_and_judge(
         return [FoldFailure(name, 0, 0, error) for _ in sets]
 
 
-def _contents(X: Any) -> list[bytes]:
-    """Digest the pixels of images, or take the values of anything else."""
+def _contents(model: Any, X: Any) -> list[Any]:
+    """Digest each sample: the pixels of images, else the content of files or values."""
     try:
-        return [content_key(image) for image in as_images(X)]
+        return [content_key(image) for image in images_as_seen_by(model, X)]
     except (ValueError, TypeError):
         rows = X.to_numpy() if hasattr(X, "to_numpy") else X
-        return [np.asarray(row).tobytes() for row in rows]
+        return [digest_of(row) for row in rows]
