@@ -61,6 +61,7 @@ with contextlib.ExitStack() as _stack:
         _stack.callback(sys.modules.pop, "matplotlib")
     import keras
     from keras.src.backend.common import global_state  # where Keras counts names; it has no other
+    from keras.src.utils.naming import to_snake_case  # how it makes them
 
     if keras.backend.backend() == "tensorflow":
         import tensorflow as tf
@@ -77,6 +78,7 @@ random.setstate(_random_state)
 __all__ = [
     "accelerated",
     "building",
+    "default_name",
     "describe_operations",
     "jit_compile",
     "keras",
@@ -106,6 +108,11 @@ def leaves(model: Any) -> Iterator[Any]:
             yield from leaves(layer)
         else:
             yield layer
+
+
+def default_name(layer: Any) -> str:
+    """Name that Keras gives to the first layer of a class, and to its variables in a file."""
+    return to_snake_case(type(layer).__name__)
 
 
 @contextlib.contextmanager

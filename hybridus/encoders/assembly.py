@@ -1,10 +1,12 @@
 """Assembly of a frozen encoder: the network is built, cut at the taps, given weights and pooled."""
 
+from collections import Counter
+from collections.abc import Iterator
 from typing import Any
 
-from hybridus._keras import building, keras, leaves
+from hybridus._keras import building, default_name, keras, leaves
 from hybridus.encoders.registry import Preprocessing
-from hybridus.encoders.weights import draw_weights, read_weights
+from hybridus.encoders.weights import LayerPlan, draw_weights, read_in_order, read_weights
 
 ops = keras.ops
 
@@ -44,7 +46,10 @@ def tap(base: keras.Model, name: str) -> Any:
     """Output of a layer by its name; "output" is that of the network, if it has one."""
     layers = [layer.name for layer in base.layers]
     if name in layers:
-        return base.get_layer(name).output
+        layer = base.get_layer(name)
+        # A model in the network has an output of its own, which this network does not compute.
+        nested = isinstance(layer, keras.Model)
+        return keras.Operation.output.fget(layer) if nested else layer.output
     if name != "output":
         raise ValueError(
             f"layer {name!r} is not in this encoder; it has {', '.join(layers[1:9])}, ..., "
@@ -109,6 +114,9 @@ def load_weights(cut: keras.Model, frozen: Any) -> None:
                 variable.assign(drawn[variable.name].astype(variable.dtype))
         return
     stored = read_weights(source.path, [layer.name for layer in layers])
+    if source.path.suffix == ".h5" and not stored.keys() >= set(names):
+        # Keras numbers layers without a name of their own by process: theirs may have other names.
+        stored = read_in_order(source.path, _plans(frozen)) or stored
     missing = [layer.name for layer in layers if layer.name not in stored]
     if missing:
         held = [layer.name for layer in layers if layer.name in stored]
@@ -133,3 +141,32 @@ def load_weights(cut: keras.Model, frozen: Any) -> None:
                     "belongs to another architecture"
                 )
             variable.assign(value.astype(variable.dtype))
+
+
+def _plans(frozen: Any) -> list[list[LayerPlan]]:
+    """Layers of the whole network that have weights, as a file of Keras's holds them."""
+    with building():  # numbered anew, as what is to be loaded was
+        whole = frozen.spec.build(frozen.image_size)
+    planned = [list(_planned(layer, path)) for layer, path in _with_paths(whole)]
+    return [plans for plans in planned if plans]
+
+
+def _planned(layer: Any, path: str) -> Iterator[LayerPlan]:
+    if isinstance(layer, keras.Model):
+        for inner, below in _with_paths(layer):
+            yield from _planned(inner, f"{path}/layers/{below}")
+    elif layer.weights:
+        trained = {id(variable) for variable in layer.trainable_weights}
+        yield LayerPlan(
+            layer.name,
+            path,
+            tuple((v.name, tuple(v.shape), id(v) in trained) for v in layer.weights),
+        )
+
+
+def _with_paths(model: Any) -> Iterator[tuple[Any, str]]:
+    counts: Counter[str] = Counter()
+    for layer in model.layers:
+        kind = default_name(layer)
+        yield layer, kind + (f"_{counts[kind]}" if counts[kind] else "")
+        counts[kind] += 1

@@ -6,9 +6,10 @@ import json
 import math
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
+from hybridus.encoders.catalog import CATALOG, CatalogRow
 from hybridus.encoders.downloads import KERAS_SERVER, impatient
 from hybridus.inputs.names import did_you_mean
 from hybridus.inputs.sizes import resolve_size
@@ -234,11 +235,11 @@ default="none"
     Examples
     --------
     >>> from hybridus import register_encoder, list_encoders
-    >>> spec = register_encoder("densenet121", "keras.applications.DenseNet121",
-    ...     preprocessing="torch", taps=["conv3_block12_concat", "conv4_block24_concat", "relu"],
-    ...     overwrite=True)
-    >>> list_encoders("dense*")
-    ['densenet121']
+    >>> spec = register_encoder("efficientnet_v2_m", "keras.applications.EfficientNetV2M",
+    ...     image_size=480, overwrite=True,
+    ...     taps=["block4a_expand_activation", "block6a_expand_activation", "top_activation"])
+    >>> list_encoders("efficientnet_v2_[ms]")
+    ['efficientnet_v2_m', 'efficientnet_v2_s']
     """
     if not re.fullmatch(r"[a-z0-9][a-z0-9_.\-]*", name):
         raise ValueError(
@@ -274,8 +275,8 @@ def list_encoders(pattern: str = "*") -> list[str]:
     Examples
     --------
     >>> from hybridus import list_encoders
-    >>> list_encoders("mobilenet*")
-    ['mobilenet_v2', 'mobilenet_v2_0.35']
+    >>> list_encoders("resnet*")
+    ['resnet101', 'resnet101_v2', 'resnet152', 'resnet152_v2', 'resnet50', 'resnet50_v2']
     """
     return sorted(fnmatch.filter(_REGISTRY, pattern))
 
@@ -301,51 +302,23 @@ def get_encoder(encoder: str | EncoderSpec) -> EncoderSpec:
     return _REGISTRY[encoder]
 
 
-_REGISTRY: dict[str, EncoderSpec] = {}
-
-_MOBILENET_TAPS = (
-    "block_6_project_BN",
-    "block_13_project_BN",
-    "block_13_expand_relu",
-    "out_relu",
-)
-_MOBILENET_SKIPS = (
-    "block_3_expand_relu",
-    "block_6_expand_relu",
-    "block_13_expand_relu",
-    "out_relu",
-)
-for _name, _alpha in (("mobilenet_v2", 1.0), ("mobilenet_v2_0.35", 0.35)):
-    register_encoder(
-        _name,
-        "keras.applications.MobileNetV2",
-        options={"alpha": _alpha},
-        preprocessing="tf",
-        taps=_MOBILENET_TAPS,
-        last="out_relu",
-        skips=_MOBILENET_SKIPS,
-        keras_file=f"mobilenet_v2_weights_tf_dim_ordering_tf_kernels_{_alpha}_224_no_top.h5",
+def _of_catalog(row: CatalogRow) -> EncoderSpec:
+    return EncoderSpec(
+        name=row.name,
+        builder=_APPLICATIONS + row.builder,
+        options=row.options,
+        preprocessing=PREPROCESSING[row.preprocessing],
+        image_size=(row.image_size, row.image_size),
+        taps=row.taps,
+        last=row.last,
+        skips=row.skips,
+        keras_file=row.keras_file,
+        bundled=_BUNDLED.get(row.name),
     )
-register_encoder(
-    "vgg16",
-    "keras.applications.VGG16",
-    preprocessing="caffe",
-    taps=("block3_conv3", "block4_conv3", "block5_conv3"),
-    last="block5_pool",
-    keras_file="vgg16_weights_tf_dim_ordering_tf_kernels_notop.h5",
-)
-register_encoder(
-    "resnet50",
-    "keras.applications.ResNet50",
-    preprocessing="caffe",
-    taps=("conv2_block3_out", "conv3_block4_out", "conv4_block6_out"),
-    last="conv5_block3_out",
-    keras_file="resnet50_weights_tf_dim_ordering_tf_kernels_notop.h5",
-)
 
-# Digest of mobilenet_v2_0.35.safetensors beside this file, which benchmarks.train_bundled_weights
-# made.
-_REGISTRY["mobilenet_v2_0.35"] = replace(
-    _REGISTRY["mobilenet_v2_0.35"],
-    bundled="sha256:15a9466f26040dbb34655635d4a01fdf5b6a1cf83bb1a2e04a254616a6147821",
-)
+
+# Digest of NAME.safetensors beside this file, which benchmarks.train_bundled_weights made.
+_BUNDLED = {
+    "mobilenet_v2_0.35": "sha256:15a9466f26040dbb34655635d4a01fdf5b6a1cf83bb1a2e04a254616a6147821"
+}
+_REGISTRY: dict[str, EncoderSpec] = {row.name: _of_catalog(row) for row in CATALOG}

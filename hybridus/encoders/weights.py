@@ -2,8 +2,9 @@
 
 import hashlib
 import os
+import re
 import zlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,25 @@ from hybridus.inputs.files import KnownFiles, stamp_file
 
 # Layer name -> its variables, by name (safetensors) or in Keras's order (HDF5).
 LayerWeights = Mapping[str, Mapping[str, NDArray] | list[NDArray]]
+
+
+@dataclass(frozen=True)
+class LayerPlan:
+    """A layer of a network with what a weights file must hold of it.
+
+    Attributes
+    ----------
+    name : str
+    path : str
+        Where Keras 3 keeps its variables in a ``.weights.h5`` file: classes, numbered in order.
+    variables : tuple of (str, tuple of int, bool)
+        Name, shape, and whether it is trained.
+    """
+
+    name: str
+    path: str
+    variables: tuple[tuple[str, tuple[int, ...], bool], ...]
+
 
 _SUFFIXES = (".safetensors", ".weights.h5", ".h5")
 _RANDOM_SEED = 0
@@ -82,6 +102,34 @@ def read_weights(path: Path, layers: Iterable[str]) -> LayerWeights:
             return _read_safetensors(path, wanted)
         return _read_hdf5(path, wanted)
     except (OSError, KeyError, TypeError, ValueError, _safetensors_error()) as error:
+        raise ValueError(f"{str(path)!r} cannot be read as a weights file ({error})") from error
+
+
+def read_in_order(path: Path, plans: Sequence[Sequence[LayerPlan]]) -> LayerWeights | None:
+    """Read an HDF5 file as Keras does, by the order of layers: names may be others.
+
+    Keras numbers layers without a name of their own by process, so their names say nothing.
+
+    Parameters
+    ----------
+    path : Path
+    plans : sequence of sequences of LayerPlan
+        The layers of the whole network that have weights; models in it with all of theirs.
+
+    Returns
+    -------
+    mapping or None
+        Layer name -> its variables by name; None where the file does not begin with the layers
+        of this network, shape by shape. Layers may follow, such as the top.
+    """
+    import h5py
+
+    try:
+        with h5py.File(path, "r") as file:
+            if "layers" in file or "_layer_checkpoint_dependencies" in file:
+                return _by_path(file, [plan for layers in plans for plan in layers])
+            return _by_order(file, plans)
+    except (OSError, KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{str(path)!r} cannot be read as a weights file ({error})") from error
 
 
@@ -159,7 +207,9 @@ def _imagenet_places(spec: EncoderSpec) -> tuple[list[str], list[Path]]:
     names = [spec.name + suffix for suffix in _SUFFIXES]
     if not spec.keras_file:
         return names, []
-    return [*names, spec.keras_file], [keras_home() / "models" / spec.keras_file]
+    with_top = re.sub(r"_no_?top(_v2)?|-no-top", "", spec.keras_file)
+    files = list(dict.fromkeys([spec.keras_file, with_top]))
+    return [*names, *files], [keras_home() / "models" / name for name in files]
 
 
 def _first_file(names: list[str], cached: list[Path]) -> Path | None:
@@ -221,12 +271,50 @@ def _read_hdf5(path: Path, wanted: set[str]) -> LayerWeights:
     with h5py.File(path, "r") as file:
         if "layers" in file or "_layer_checkpoint_dependencies" in file:
             return _read_keras3(file, wanted)
-        group = file.get("model_weights", file)
         return {
-            layer: [np.asarray(group[layer][name]) for name in group[layer].attrs["weight_names"]]
-            for layer in map(_text, group.attrs["layer_names"])
-            if layer in wanted and len(group[layer].attrs["weight_names"])
+            layer: [np.asarray(group[name]) for name in names]
+            for layer, group, names in _groups(file)
+            if layer in wanted
         }
+
+
+def _groups(file: Any) -> Iterator[tuple[str, Any, list[str]]]:
+    """Layers with weights of a file of Keras 1 or 2, in their order."""
+    whole = file.get("model_weights", file)
+    for layer in map(_text, whole.attrs["layer_names"]):
+        if len(names := whole[layer].attrs["weight_names"]):
+            yield layer, whole[layer], list(map(_text, names))
+
+
+def _by_order(file: Any, plans: Sequence[Sequence[LayerPlan]]) -> LayerWeights | None:
+    """Match layers one by one; Keras writes what is trained in a layer first."""
+    groups = list(_groups(file))
+    if len(groups) < len(plans):
+        return None
+    found: dict[str, dict[str, NDArray]] = {}
+    for layers, (_, group, names) in zip(plans, groups, strict=False):
+        told = [(plan.name, *variable) for plan in layers for variable in plan.variables]
+        told = [one for one in told if one[3]] + [one for one in told if not one[3]]
+        if [shape for _, _, shape, _ in told] != [group[name].shape for name in names]:
+            return None
+        for (layer, variable, _, _), name in zip(told, names, strict=True):
+            found.setdefault(layer, {})[variable] = np.asarray(group[name])
+    return found
+
+
+def _by_path(file: Any, plans: Sequence[LayerPlan]) -> LayerWeights | None:
+    """Match layers by their class and its number, as Keras 3 writes them."""
+    top = "layers" if "layers" in file else "_layer_checkpoint_dependencies"
+    found: dict[str, dict[str, NDArray]] = {}
+    for plan in plans:
+        stored = file.get(f"{top}/{plan.path}/vars")
+        shapes = [shape for _, shape, _ in plan.variables]
+        if stored is None or [stored[k].shape for k in sorted(stored, key=int)] != shapes:
+            return None
+        found[plan.name] = {
+            name: np.asarray(stored[str(k)]) for k, (name, _, _) in enumerate(plan.variables)
+        }
+    return found
 
 
 def _read_keras3(file: Any, wanted: set[str]) -> LayerWeights:
