@@ -6,6 +6,7 @@ from typing import Any
 
 from hybridus._keras import building, default_name, keras, leaves
 from hybridus.encoders.registry import Preprocessing
+from hybridus.encoders.saved import SUFFIX
 from hybridus.encoders.weights import LayerPlan, draw_weights, read_in_order, read_weights
 
 ops = keras.ops
@@ -113,6 +114,8 @@ def load_weights(cut: keras.Model, frozen: Any) -> None:
             for variable in layer.weights:
                 variable.assign(drawn[variable.name].astype(variable.dtype))
         return
+    if source.path.suffix == SUFFIX:
+        return  # a saved network comes with its weights
     stored = read_weights(source.path, [layer.name for layer in layers])
     if source.path.suffix == ".h5" and not stored.keys() >= set(names):
         # Keras numbers layers without a name of their own by process: theirs may have other names.

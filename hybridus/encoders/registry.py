@@ -4,6 +4,7 @@ import fnmatch
 import importlib
 import json
 import math
+import os
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -11,6 +12,7 @@ from typing import Any
 
 from hybridus.encoders.catalog import CATALOG, CatalogRow
 from hybridus.encoders.downloads import KERAS_SERVER, impatient
+from hybridus.encoders.saved import SUFFIX, SavedNetwork, open_saved
 from hybridus.inputs.names import did_you_mean
 from hybridus.inputs.sizes import resolve_size
 
@@ -139,11 +141,13 @@ class EncoderSpec:
         return "weights" in self.options
 
     def describe(self) -> str | None:
-        """Tell builder and options where they decide the network: those of keras.applications.
+        """Tell builder and options where they decide the network: keras.applications', saved ones.
 
         None where only the built network can tell: a name does not say what a function does, nor
         the text of an object what is in it.
         """
+        if isinstance(self.builder, SavedNetwork) and not self.options:
+            return json.dumps(["saved", self.builder.digest])
         if not self.is_application:
             return None
         try:
@@ -170,10 +174,10 @@ class EncoderSpec:
 
 def register_encoder(
     name: str,
-    builder: str | Callable[..., Any],
+    builder: str | os.PathLike[str] | Callable[..., Any],
     *,
     preprocessing: str | Preprocessing = "none",
-    image_size: int | tuple[int, int] = 224,
+    image_size: int | tuple[int, int] | None = None,
     taps: tuple[str, ...] | list[str] = (),
     last: str | None = None,
     skips: tuple[str, ...] | list[str] = (),
@@ -191,13 +195,15 @@ def register_encoder(
     ----------
     name : str
         Lower-case letters, digits, ``_``, ``.`` and ``-``.
-    builder : str or callable
-        Dotted path, or a function, called as ``builder(input_shape=(H, W, 3), **options)``; returns
+    builder : str, path or callable
+        Path of a network that Keras saved, ``"model.keras"``; it comes with its weights, which
+        ``weights="imagenet"`` then means, and is usable in workers by its path alone. Or a dotted
+        path, or a function, called as ``builder(input_shape=(H, W, 3), **options)``; returns
         a functional `keras.Model` on RGB images after preprocessing, the same one whenever it is
         called with the same arguments. `functools.partial` and a lambda will do, but pickles need
         an importable function. Any network of keras.applications will do:
-        ``"keras.applications.DenseNet121"``. Rows of other builders are found again by a digest of
-        the network that they build, so an edited builder never gives features of the former one;
+        ``"keras.applications.EfficientNetV2M"``. Rows of other builders are found again by a digest
+        of the network that they build, so an edited builder never gives features of the former one;
         such an encoder starts Keras in every process that fits with it.
     preprocessing : {"none", "tf", "caffe", "torch", "efficientnet"} or Preprocessing, \
 default="none"
@@ -205,8 +211,8 @@ default="none"
         BGR, "torch" standardises by ImageNet's mean and deviation, "none" keeps 0..255, for
         networks that preprocess inside; "efficientnet" is for EfficientNetB0 to B7 with ImageNet
         weights, which need more than they do inside.
-    image_size : int or (int, int), default=224
-        Default height and width in pixels.
+    image_size : int or (int, int), default=None
+        Default height and width in pixels; None is that of a saved network, else 224.
     taps : sequence of str
         Layers that ``layers="multi"`` uses.
     last : str, optional
@@ -254,9 +260,18 @@ default="none"
                 "Preprocessing"
             )
         preprocessing = PREPROCESSING[preprocessing]
+    found = None
+    if _is_saved(builder):
+        builder, _, found = open_saved(builder)  # type: ignore[arg-type]
+    elif not isinstance(builder, str) and hasattr(builder, "save"):
+        raise ValueError(
+            f"builder={builder!r} is a network, which no other process could build again: save it, "
+            "model.save('model.keras'), and give that path, or give a function that builds it"
+        )
+    image_size = image_size or found or 224
     spec = EncoderSpec(
         name=name,
-        builder=builder,
+        builder=builder,  # type: ignore[arg-type]
         options=options or {},
         preprocessing=preprocessing,
         image_size=resolve_size(image_size),
@@ -281,25 +296,37 @@ def list_encoders(pattern: str = "*") -> list[str]:
     return sorted(fnmatch.filter(_REGISTRY, pattern))
 
 
-def get_encoder(encoder: str | EncoderSpec) -> EncoderSpec:
-    """Look an encoder up by name; an `EncoderSpec` is returned as it is.
+def get_encoder(encoder: str | os.PathLike[str] | EncoderSpec) -> EncoderSpec:
+    """Look an encoder up by name, or by the path of a saved network.
+
+    An `EncoderSpec` is returned as it is.
 
     Raises
     ------
     ValueError
-        For a name that is not registered in this process.
+        For a name that is not registered in this process, and a file that is no saved network.
+    WeightsNotFoundError
+        For a path where there is no file.
     """
     if isinstance(encoder, EncoderSpec):
         return encoder
+    if _is_saved(encoder):
+        network, name, image_size = open_saved(encoder)
+        return EncoderSpec(name, network, image_size=image_size or (224, 224))
     if not isinstance(encoder, str) or encoder not in _REGISTRY:
         known = list_encoders()
         raise ValueError(
             f"unknown encoder {encoder!r}{did_you_mean(str(encoder), known)}; known are "
             f"{', '.join(known)}. "
             "register_encoder adds one, in this process alone: for workers pass the EncoderSpec "
-            "that it returns"
+            "that it returns. A network that Keras saved is known by its path, 'model.keras'"
         )
     return _REGISTRY[encoder]
+
+
+def _is_saved(builder: Any) -> bool:
+    """Whether something is the path of a saved network."""
+    return isinstance(builder, str | os.PathLike) and os.fspath(builder).endswith(SUFFIX)
 
 
 def _of_catalog(row: CatalogRow) -> EncoderSpec:

@@ -1,6 +1,5 @@
 """Weights of encoders: finding, digesting and reading them, for every form they are kept in."""
 
-import hashlib
 import os
 import re
 import zlib
@@ -14,8 +13,9 @@ from numpy.typing import NDArray
 
 from hybridus._environment import keras_home, weight_folders
 from hybridus.encoders.registry import EncoderSpec, get_encoder, list_encoders
+from hybridus.encoders.saved import SavedNetwork, existing
 from hybridus.exceptions import WeightsNotFoundError
-from hybridus.inputs.files import KnownFiles, stamp_file
+from hybridus.inputs.files import digest_file
 
 # Layer name -> its variables, by name (safetensors) or in Keras's order (HDF5).
 LayerWeights = Mapping[str, Mapping[str, NDArray] | list[NDArray]]
@@ -60,7 +60,8 @@ def locate_weights(spec: EncoderSpec, weights: str | os.PathLike) -> WeightsSour
     weights : {"imagenet", "bundled", "random"} or path
         "imagenet" is looked for in the folders of ``HYBRIDUS_WEIGHTS``, then in Keras's cache, then
         downloaded by Keras; "bundled" ships with hybridus; "random" is drawn with NumPy from seed
-        0; a path leads to a ``.safetensors``, ``.weights.h5`` or ``.h5`` file.
+        0; a path leads to a ``.safetensors``, ``.weights.h5`` or ``.h5`` file. Of a saved network
+        "imagenet" are the weights that it was saved with.
 
     Raises
     ------
@@ -163,16 +164,7 @@ def draw_variables(shapes: Mapping[str, tuple[int, ...]], seed: int) -> dict[str
 
 
 def _source(path: Path) -> WeightsSource:
-    stamp = stamp_file(path)
-    (digest,) = _digests.recall([stamp])
-    if digest is None:
-        with open(path, "rb") as file:
-            digest = "sha256:" + hashlib.file_digest(file, "sha256").hexdigest()
-        _digests.remember([stamp], [digest])
-    return WeightsSource(path, digest)
-
-
-_digests: KnownFiles[str] = KnownFiles(64)
+    return WeightsSource(path, digest_file(path))
 
 
 def _bundled(spec: EncoderSpec) -> WeightsSource:
@@ -204,6 +196,8 @@ def imagenet_digest(spec: EncoderSpec) -> str | None:
 
 def _imagenet_places(spec: EncoderSpec) -> tuple[list[str], list[Path]]:
     """Names that a file may have in the users' folders, and where it lies in Keras's cache."""
+    if isinstance(spec.builder, SavedNetwork):
+        return [], [Path(spec.builder.path)]
     names = [spec.name + suffix for suffix in _SUFFIXES]
     if not spec.keras_file:
         return names, []
@@ -218,6 +212,8 @@ def _first_file(names: list[str], cached: list[Path]) -> Path | None:
 
 
 def _imagenet(spec: EncoderSpec) -> Path:
+    if isinstance(spec.builder, SavedNetwork):
+        return existing(spec.builder.path)
     names, cached = _imagenet_places(spec)
     if (path := _first_file(names, cached)) is not None:
         return path

@@ -53,7 +53,9 @@ class DeepFeatureExtractor(OnImages, TransformerMixin, BaseEstimator):
     Parameters
     ----------
     encoder : str or EncoderSpec, default="mobilenet_v2"
-        Name of a registered encoder (`list_encoders`), or its row (`register_encoder`).
+        Name of an encoder (`list_encoders`), its row (`register_encoder`), or the path of a network
+        that Keras saved, ``"model.keras"``, which preprocesses inside and comes with its weights.
+        Open only files you trust.
     weights : {"imagenet", "bundled", "random"} or path, default="imagenet"
         "imagenet" is looked for in the folders of the environment variable ``HYBRIDUS_WEIGHTS``,
         then in Keras's cache, then downloaded by Keras; "bundled" ships with hybridus; "random" is

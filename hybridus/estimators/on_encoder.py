@@ -28,7 +28,8 @@ class OnEncoder:
     Parameters
     ----------
     encoder : str or EncoderSpec, default="mobilenet_v2"
-        Name of a registered encoder (`list_encoders`), or its row (`register_encoder`).
+        Name of an encoder (`list_encoders`), its row (`register_encoder`), or the path of a network
+        that Keras saved, ``"model.keras"``.
     weights : {"imagenet", "bundled", "random"} or path, default="imagenet"
         Where training starts; see `DeepFeatureExtractor`.
     layers : str or list of str, default="last"

@@ -6,6 +6,7 @@ half of one, also if the writer is killed.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import time
 import uuid
@@ -149,3 +150,17 @@ class KnownFiles(Generic[V]):
         for stamp, value in zip(stamps, values, strict=True):
             if stamp is not None and stamp.is_settled:
                 self._known[stamp] = value
+
+
+def digest_file(path: str | os.PathLike[str]) -> str:
+    """SHA-256 of a file, ``sha256:...``; of one that has not changed it is computed once."""
+    stamp = stamp_file(path)
+    (digest,) = _digests.recall([stamp])
+    if digest is None:
+        with open(path, "rb") as file:
+            digest = "sha256:" + hashlib.file_digest(file, "sha256").hexdigest()
+        _digests.remember([stamp], [digest])
+    return digest
+
+
+_digests: KnownFiles[str] = KnownFiles(64)
