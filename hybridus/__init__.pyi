@@ -18,6 +18,7 @@ from .estimators.features import DeepFeatureExtractor as DeepFeatureExtractor
 from .estimators.hybrid import make_hybrid_classifier as make_hybrid_classifier
 from .estimators.lesion.features import LesionFeatures as LesionFeatures
 from .estimators.preprocessing import (
+    BorderCropper as BorderCropper,
     ContrastEqualizer as ContrastEqualizer,
     SpeckleFilter as SpeckleFilter,
 )
@@ -31,6 +32,7 @@ from .estimators.segmenters import (
     VotingSegmenter as VotingSegmenter,
 )
 from .estimators.stable import StableFeatures as StableFeatures
+from .estimators.texture import TextureFeatures as TextureFeatures
 from .evidence.explain import (
     Explanation as Explanation,
     evidence_on_lesion as evidence_on_lesion,

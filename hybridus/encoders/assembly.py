@@ -1,8 +1,11 @@
 """Assembly of a frozen encoder: the network is built, cut at the taps, given weights and pooled."""
 
+import math
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
+
+import numpy as np
 
 from hybridus._keras import building, default_name, keras, leaves
 from hybridus.encoders.registry import Preprocessing
@@ -13,6 +16,7 @@ ops = keras.ops
 
 _GEM_POWER = 3.0
 _GEM_FLOOR = 1e-6
+_GRAM_CHANNELS = 64  # 2,080 products
 
 
 def build_network(frozen: Any) -> keras.Model:
@@ -76,17 +80,59 @@ def preprocess(pixels: Any, preprocessing: Preprocessing) -> Any:
 def _pool(x: Any, pooling: str) -> Any:
     if len(x.shape) == 2:  # the tap is a vector already
         return x
-    if pooling == "flatten":
-        return keras.layers.Flatten()(x)
-    axes = tuple(range(1, len(x.shape) - 1))
-    if pooling == "avg":
-        return ops.mean(x, axis=axes)
-    if pooling == "max":
-        return ops.max(x, axis=axes)
-    if pooling == "avgmax":
-        return ops.concatenate([ops.mean(x, axis=axes), ops.max(x, axis=axes)], axis=-1)
+    pooled = [_POOLS[how](x) for how in pooling.replace("avgmax", "avg+max").split("+")]
+    return pooled[0] if len(pooled) == 1 else ops.concatenate(pooled, axis=-1)
+
+
+def _places(x: Any) -> tuple[int, ...]:
+    return tuple(range(1, len(x.shape) - 1))
+
+
+def _generalised_mean(x: Any) -> Any:
     powered = ops.power(ops.maximum(x, _GEM_FLOOR), _GEM_POWER)
-    return ops.power(ops.mean(powered, axis=axes), 1.0 / _GEM_POWER)
+    return ops.power(ops.mean(powered, axis=_places(x)), 1.0 / _GEM_POWER)
+
+
+def _deviation(x: Any) -> Any:
+    apart = x - ops.mean(x, axis=_places(x), keepdims=True)
+    return ops.sqrt(ops.mean(apart * apart, axis=_places(x)))
+
+
+def _gram(x: Any) -> Any:
+    """Signed roots of the mean products of channels, of `_GRAM_CHANNELS` random mixtures of many.
+
+    Gatys et al. 2015, arXiv:1505.07376; Lin et al. 2015, arXiv:1504.07889 (roots).
+    """
+    channels = int(x.shape[-1])
+    rows = ops.reshape(x, (-1, math.prod(x.shape[1:-1]), channels))
+    if channels > _GRAM_CHANNELS:
+        mixing = np.random.default_rng(0).standard_normal((channels, _GRAM_CHANNELS))
+        rows = ops.matmul(rows, (mixing / math.sqrt(_GRAM_CHANNELS)).astype(np.float32))
+        channels = _GRAM_CHANNELS
+    products = ops.matmul(ops.transpose(rows, (0, 2, 1)), rows) / rows.shape[1]
+    upper = np.ravel_multi_index(np.triu_indices(channels), (channels, channels))
+    products = ops.take(ops.reshape(products, (-1, channels * channels)), upper, axis=1)
+    return ops.sign(products) * ops.sqrt(ops.abs(products))
+
+
+def _pyramid(x: Any) -> Any:
+    """Averages of the whole map and of its four quarters; Lazebnik et al. 2006, CVPR."""
+    halves = [
+        (slice(0, -(-size // 2)), slice(size // 2, size)) for size in (x.shape[1], x.shape[2])
+    ]
+    quarters = [x[:, rows, columns] for rows in halves[0] for columns in halves[1]]
+    return ops.concatenate([ops.mean(part, axis=_places(x)) for part in [x, *quarters]], axis=-1)
+
+
+_POOLS: dict[str, Callable[[Any], Any]] = {
+    "avg": lambda x: ops.mean(x, axis=_places(x)),
+    "max": lambda x: ops.max(x, axis=_places(x)),
+    "gem": _generalised_mean,
+    "std": _deviation,
+    "gram": _gram,
+    "pyramid": _pyramid,
+    "flatten": lambda x: keras.layers.Flatten()(x),
+}
 
 
 def load_weights(cut: keras.Model, frozen: Any) -> None:

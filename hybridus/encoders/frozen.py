@@ -15,7 +15,8 @@ from hybridus.encoders.weights import WeightsSource, locate_weights
 from hybridus.inputs.resizing import Resize
 from hybridus.inputs.sizes import resolve_size
 
-Pooling = Literal["avg", "max", "avgmax", "gem", "flatten"]
+Pooling = str  # one of these, or several, joined by "+"
+POOLINGS = ("avg", "max", "avgmax", "gem", "std", "gram", "pyramid", "flatten")
 
 # Raised whenever a change of ours changes rows or what stands in their fingerprint: decoding,
 # resizing, preprocessing or pooling.
@@ -117,7 +118,7 @@ def freeze(
     *,
     weights: str | os.PathLike,
     layers: str | Sequence[str],
-    pooling: Pooling,
+    pooling: Pooling | Sequence[Pooling],
     image_size: int | tuple[int, int] | None,
     resize: Resize,
     engine: Literal["keras", "openvino"],
@@ -128,7 +129,8 @@ def freeze(
     Raises
     ------
     ValueError
-        For an unknown encoder, for layers that cannot be resolved or an impossible image size.
+        For an unknown encoder, for layers or poolings that cannot be resolved or an impossible
+        image size.
     WeightsNotFoundError
         Where the weights cannot be had.
     """
@@ -141,7 +143,7 @@ def freeze(
         spec=spec,
         architecture=architecture_of(spec, size),
         taps=taps,
-        pooling=pooling,
+        pooling=resolve_pooling(pooling),
         image_size=size,
         resize=resize,
         weights=os.fspath(weights),
@@ -170,6 +172,23 @@ def _resolve_taps(spec: EncoderSpec, layers: str | Sequence[str]) -> tuple[str, 
     if not taps or len(set(taps)) < len(taps) or not all(isinstance(t, str) for t in taps):
         raise ValueError(f"layers={layers!r}: expected one or more different layer names")
     return taps
+
+
+def resolve_pooling(pooling: Pooling | Sequence[Pooling]) -> Pooling:
+    """Name of one pooling or several.
+
+    Raises
+    ------
+    ValueError
+        Where one of them is none.
+    """
+    several = [pooling] if isinstance(pooling, str) else list(pooling)
+    if not several or len(set(several)) < len(several) or not set(several) <= set(POOLINGS):
+        raise ValueError(
+            f"pooling={pooling!r}: expected one of {', '.join(POOLINGS)}, or a list of different "
+            "ones"
+        )
+    return "+".join(several)
 
 
 def _check_preprocessing(spec: EncoderSpec, weights: str | os.PathLike) -> None:

@@ -1,6 +1,8 @@
 """`DeepFeatureExtractor`: joins images, store and frozen encoder into a transformer."""
 
+import hashlib
 import itertools
+import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import KW_ONLY, replace
@@ -13,7 +15,6 @@ from sklearn.base import BaseEstimator, TransformerMixin, clone
 from sklearn.exceptions import NotFittedError
 from sklearn.utils.validation import check_is_fitted
 
-from hybridus._environment import n_threads
 from hybridus._sklearn import Interval, StrOptions, _check_feature_names_in, _fit_context
 from hybridus.encoders.carried import CarriedNetwork
 from hybridus.encoders.engine import (
@@ -24,22 +25,30 @@ from hybridus.encoders.engine import (
     choose_engine,
     open_engine,
 )
-from hybridus.encoders.frozen import FrozenEncoder, Pooling, freeze
+from hybridus.encoders.frozen import POOLINGS, FrozenEncoder, Pooling, freeze
 from hybridus.encoders.registry import EncoderSpec
 from hybridus.estimators.fitting import all_or_nothing
 from hybridus.estimators.on_images import OnImages
 from hybridus.estimators.parameters import with_parameters
+from hybridus.estimators.stored_rows import rows_of, stack, with_progress
 from hybridus.inputs.heard import tell_progress
-from hybridus.inputs.images import Images, content_key, tag_images, validate_images
+from hybridus.inputs.images import tag_images, validate_images
 from hybridus.inputs.labels import check_any_labels
-from hybridus.inputs.resizing import Resize, map_ahead, resize_image, widen
+from hybridus.inputs.resizing import Resize, resize_image, widen
+from hybridus.inputs.scanner import VIEWS_VERSION, ScannerChange
 from hybridus.store.rows import FeatureStore, store_of
 
-_CHUNK = 512  # images that are looked up, and held as resized pixels, at a time
-_CLAIM = 128  # images that one of several processes takes upon itself at first
-
 # The parameters that decide a row; a change of one of them after `fit` asks for a new `fit`.
-_DECIDING = ("encoder", "weights", "layers", "pooling", "image_size", "resize", "precision")
+_DECIDING = (
+    "encoder",
+    "weights",
+    "layers",
+    "pooling",
+    "image_size",
+    "resize",
+    "views",
+    "precision",
+)
 
 
 @with_parameters
@@ -65,13 +74,20 @@ class DeepFeatureExtractor(OnImages, TransformerMixin, BaseEstimator):
         names none, its last), the last one, as has mostly been reported, or layers by name. Several
         were better than the last one for every encoder measured, by one to four points of accuracy
         on breast ultrasound with the same head (`benchmarks.busi_classification`).
-    pooling : {"avg", "max", "avgmax", "gem", "flatten"}, default="avg"
+    pooling : {"avg", "max", "avgmax", "gem", "std", "gram", "pyramid", "flatten"} or list, \
+default="avg"
         How positions are pooled: average, maximum, both, generalised mean with exponent 3
-        (Radenovic et al. 2019, arXiv:1711.02512), or not at all.
+        (Radenovic et al. 2019, arXiv:1711.02512), standard deviation, products of channels (64
+        random mixtures of them where there are more: 2,080 signed roots of mean products; Gatys et
+        al. 2015, arXiv:1505.07376), averages of the whole and of its four quarters (Lazebnik et al.
+        2006, CVPR), or not at all. A list gives several, side by side for each layer.
     image_size : int or (int, int), default=None
         Height and width in pixels to which images are resized; None is the encoder's own.
     resize : {"stretch", "pad"}, default="stretch"
         "pad" keeps the aspect ratio and centres the image on black.
+    views : list of {"mirror"} and ScannerChange, default=()
+        Further views of each image: its features are the mean of those of the image itself and of
+        all these, each of which is computed once and kept (`hybridus.inputs.scanner`).
     engine : {"auto", "keras", "openvino"}, default="auto"
         What runs the network; "auto" is OpenVINO on a CPU, and Keras where it sees a GPU or
         OpenVINO is absent. Both give the same float32 features to 1e-4 relative.
@@ -119,9 +135,10 @@ class DeepFeatureExtractor(OnImages, TransformerMixin, BaseEstimator):
     _: KW_ONLY
     weights: str | os.PathLike = "imagenet"
     layers: str | Sequence[str] = "multi"
-    pooling: Pooling = "avg"
+    pooling: Pooling | Sequence[Pooling] = "avg"
     image_size: int | tuple[int, int] | None = None
     resize: Resize = "stretch"
+    views: Sequence[str | ScannerChange] = ()
     engine: EngineChoice = "auto"
     precision: Literal["float32", "bfloat16"] = "float32"
     batch_size: int | None = None
@@ -132,9 +149,10 @@ class DeepFeatureExtractor(OnImages, TransformerMixin, BaseEstimator):
         "encoder": [str, EncoderSpec],
         "weights": [str, os.PathLike],
         "layers": [StrOptions({"last", "multi"}), list, tuple],
-        "pooling": [StrOptions({"avg", "max", "avgmax", "gem", "flatten"})],
+        "pooling": [StrOptions(set(POOLINGS)), list, tuple],
         "image_size": [None, Interval(Integral, 1, None, closed="left"), tuple, list],
         "resize": [StrOptions({"stretch", "pad"})],
+        "views": [list, tuple],
         "engine": [StrOptions({"auto", "keras", "openvino"})],
         "precision": [StrOptions({"float32", "bfloat16"})],
         "batch_size": [None, Interval(Integral, 1, None, closed="left")],
@@ -168,6 +186,7 @@ class DeepFeatureExtractor(OnImages, TransformerMixin, BaseEstimator):
         """
         validate_images(self, X, reset=True, image_shape=self.image_shape)
         check_any_labels(y)
+        resolve_views(self.views)
         self.frozen_ = freeze(
             self.encoder,
             weights=self.weights,
@@ -228,10 +247,7 @@ class DeepFeatureExtractor(OnImages, TransformerMixin, BaseEstimator):
         self._check_unchanged()
         images = validate_images(self, X, reset=False, image_shape=self.image_shape)
         frozen = self._frozen()
-        indices: Iterable[int] = range(len(images))
-        if self.verbose:
-            indices = _progress(indices, len(images), f"{frozen.spec.name} features")
-
+        views: list[ScannerChange | None] = [None, *resolve_views(self.views)]
         encoded = 0
 
         def encode(prepared: Iterable[NDArray]) -> Iterator[NDArray[np.float32]]:
@@ -239,14 +255,28 @@ class DeepFeatureExtractor(OnImages, TransformerMixin, BaseEstimator):
             engine = self._open()
             for rows in engine.run(_batches(prepared, engine.batch_size)):
                 encoded += len(rows)
-                tell_progress("image", encoded, len(images))
+                tell_progress("image", encoded, len(images) * len(views))
                 yield rows
 
-        if (store := store_of(self.cache)) is not None:
-            parts = _stored_rows(store, images, indices, frozen, encode)
-        else:
-            parts = encode(map_ahead(_preparer(images, frozen), indices, n_threads=n_threads()))
-        return _stack(parts, len(images))
+        total: NDArray[np.float32] | None = None
+        for view in views:
+            indices: Iterable[int] = range(len(images))
+            if self.verbose:
+                what = f"{frozen.spec.name} features"
+                what += f", {view.kind}" if view else ""
+                indices = with_progress(indices, len(images), what)
+            parts = rows_of(
+                images,
+                indices,
+                prepare=_preparer(frozen, view),
+                compute=encode,
+                store=store_of(self.cache),
+                fingerprint=_of_view(frozen, view),
+            )
+            found = stack(parts, len(images))
+            total = found if total is None else np.add(total, found, out=total)
+        assert total is not None
+        return total if len(views) == 1 else np.divide(total, len(views), out=total)
 
     def get_feature_names_out(self, input_features: Any = None) -> NDArray[np.object_]:
         """Names of the features: encoder, layer, pooling and number.
@@ -276,7 +306,7 @@ class DeepFeatureExtractor(OnImages, TransformerMixin, BaseEstimator):
     def _check_unchanged(self) -> None:
         check_is_fitted(self)
         now = self._deciding()
-        changed = [name for name in _DECIDING if now[name] != self._fitted_with[name]]
+        changed = [name for name in now if now[name] != self._fitted_with.get(name, now[name])]
         if changed:
             raise NotFittedError(
                 f"{', '.join(changed)} of this DeepFeatureExtractor changed since fit "
@@ -310,79 +340,38 @@ class DeepFeatureExtractor(OnImages, TransformerMixin, BaseEstimator):
         return tags
 
 
-def _preparer(images: Images, frozen: FrozenEncoder) -> Callable[[int], NDArray]:
-    return lambda i: resize_image(images[i], frozen.image_size, resize=frozen.resize)
-
-
 def _batches(prepared: Iterable[NDArray], batch_size: int) -> Iterator[NDArray]:
     prepared = iter(prepared)
     while batch := list(itertools.islice(prepared, batch_size)):
         yield widen(batch)
 
 
-def _stack(parts: Iterable[NDArray[np.float32]], n_rows: int) -> NDArray[np.float32]:
-    """Put rows under one another, in one array from the start: they may be many."""
-    stacked, done = np.empty((0, 0), np.float32), 0
-    for part in parts:
-        if not done:
-            stacked = np.empty((n_rows, part.shape[1]), np.float32)
-        stacked[done : done + len(part)] = part
-        done += len(part)
-    return stacked
+def resolve_views(views: Sequence[str | ScannerChange]) -> list[ScannerChange]:
+    """Resolve names of views and changes into changes.
 
-
-def _stored_rows(
-    store: FeatureStore,
-    images: Images,
-    indices: Iterable[int],
-    frozen: FrozenEncoder,
-    encode: Callable[[Iterable[NDArray]], Iterator[NDArray[np.float32]]],
-) -> Iterator[NDArray[np.float32]]:
-    """Look rows up by the content of the images, and encode and keep those that are missing.
-
-    A file that has not changed since its key was noted is not even read. Files are decoded ahead
-    of the network; only their resized pixels are kept meanwhile, so memory does not grow.
+    Raises
+    ------
+    ValueError
+        For an unknown name, and for anything else.
     """
-    paths = images.paths
-    stamps = images.stamps
-    noted = store.recall_files([stamp for stamp in stamps if stamp])
-    known = dict(zip((i for i, stamp in enumerate(stamps) if stamp), noted, strict=True))
-
-    prepare = _preparer(images, frozen)
-
-    def load(i: int) -> tuple[int, bytes, NDArray | None]:
-        if (key := known.get(i)) is not None:
-            return i, key, None
-        image = images[i]
-        key = content_key(image)
-        if paths is None:
-            return i, key, None
-        return i, key, resize_image(image, frozen.image_size, resize=frozen.resize)
-
-    # Threads are for decoding: they cost more than a digest, or a key that is known.
-    threads = n_threads() if None in known.values() else 1
-    loaded = map_ahead(load, indices, n_threads=threads, ahead=_CHUNK)
-    while chunk := list(itertools.islice(loaded, _CHUNK)):
-        fresh = [(stamps[i], key) for i, key, pixels in chunk if pixels is not None and stamps[i]]
-        store.remember_files([stamp for stamp, _ in fresh if stamp], [key for _, key in fresh])
-
-        def encode_missing(
-            places: NDArray[np.intp], chunk: list[tuple[int, bytes, NDArray | None]] = chunk
-        ) -> NDArray[np.float32]:
-            missing = [chunk[place] for place in places]
-            prepared = map_ahead(
-                lambda item: prepare(item[0]) if item[2] is None else item[2],
-                missing,
-                n_threads=n_threads() if any(item[2] is None for item in missing) else 1,
-            )
-            return _stack(encode(prepared), len(missing))
-
-        keys = [key for _, key, _ in chunk]
-        yield store.rows(frozen.fingerprint, keys, encode_missing, chunk_size=_CLAIM)
+    if isinstance(views, str) or not all(isinstance(one, str | ScannerChange) for one in views):
+        raise ValueError(
+            f"views={views!r}: expected a list of 'mirror' and ScannerChange, as ['mirror']"
+        )
+    return [ScannerChange(one) if isinstance(one, str) else one for one in views]
 
 
-def _progress(indices: Iterable[int], total: int, what: str) -> Iterator[int]:
-    from rich.console import Console
-    from rich.progress import track
+def _preparer(frozen: FrozenEncoder, view: ScannerChange | None) -> Callable[[NDArray], NDArray]:
+    def prepare(image: NDArray) -> NDArray:
+        seen = image if view is None else view(image)
+        return resize_image(seen, frozen.image_size, resize=frozen.resize)
 
-    return iter(track(indices, what, total=total, console=Console(stderr=True)))
+    return prepare
+
+
+def _of_view(frozen: FrozenEncoder, view: ScannerChange | None) -> str:
+    """Fingerprint of the rows of one view of images."""
+    if view is None:
+        return frozen.fingerprint
+    told = [frozen.fingerprint, VIEWS_VERSION, view.kind, float(view.strength)]
+    return hashlib.sha256(json.dumps(told).encode()).hexdigest()

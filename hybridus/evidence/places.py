@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.pipeline import FeatureUnion
 
+from hybridus.encoders.frozen import resolve_pooling
 from hybridus.encoders.maps import PooledMap, pooled_maps
 from hybridus.estimators.features import DeepFeatureExtractor
 from hybridus.estimators.lesion.features import LesionFeatures
@@ -22,6 +23,7 @@ from hybridus.inputs.images import Images
 from hybridus.inputs.masks import restore_mask
 from hybridus.inputs.resizing import resize_image, widen
 
+_PLACED = ("avg", "max", "avgmax", "gem", "flatten", "avg+max", "max+avg")  # poolings
 _TOGETHER = 8  # images whose maps are held
 
 
@@ -101,7 +103,18 @@ def check_places(transformer: Any) -> None:
     elif isinstance(transformer, LesionFeatures):
         if transformer.extractor is not None:
             check_places(transformer.extractor)
-    elif not isinstance(transformer, DeepFeatureExtractor):
+    elif isinstance(transformer, DeepFeatureExtractor):
+        if transformer.views:
+            raise CannotExplainError(
+                f"features are means over views={transformer.views!r}, whose places are not those "
+                "of the image: explain a model without views"
+            )
+        if resolve_pooling(transformer.pooling) not in _PLACED:
+            raise CannotExplainError(
+                f"pooling={transformer.pooling!r} mixes places or products of channels, which "
+                f"cannot be brought back to the image; expected one of {', '.join(_PLACED)}"
+            )
+    else:
         raise CannotExplainError(
             f"features of {type(transformer).__name__} cannot be brought back to places in the "
             "image; expected DeepFeatureExtractor, LesionFeatures, or a FeatureUnion of these"

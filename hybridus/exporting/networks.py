@@ -157,6 +157,11 @@ def _features(model: Pipeline) -> Any:
             "be exported; expected DeepFeatureExtractor, or a FeatureUnion of several, as the "
             "first step"
         )
+    if seen_again := [one for one in _extractors(features) if one.views]:
+        raise TypeError(
+            f"step {name!r} averages over views={seen_again[0].views!r}, which cannot be exported: "
+            "fit a pipeline without views"
+        )
     return features
 
 

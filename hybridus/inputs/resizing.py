@@ -62,6 +62,14 @@ def widen(images: Sequence[NDArray]) -> NDArray:
     return batch
 
 
+def to_grey(image: NDArray) -> NDArray:
+    """Luminance of a canonical image by ITU-R BT.601, as Pillow weighs it."""
+    if image.ndim == 2:
+        return image
+    grey = image @ np.array([0.299, 0.587, 0.114])
+    return np.rint(grey).astype(np.uint8) if image.dtype == np.uint8 else grey.astype(np.float32)
+
+
 def map_ahead(
     function: Callable[[Any], Any], items: Iterable[Any], *, n_threads: int, ahead: int = 64
 ) -> Iterator[Any]:

@@ -13,6 +13,9 @@ from scipy import ndimage
 
 from hybridus.inputs.resizing import resize_image
 
+# Raised whenever a change of ours changes what a ScannerChange makes of an image.
+VIEWS_VERSION = 1
+
 _GRAIN = 0.005  # of the longer side: deviation of the filter that correlates speckle
 
 

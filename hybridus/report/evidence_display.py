@@ -10,8 +10,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from hybridus.inputs.images import Images, as_images, images_as_seen_by
 from hybridus.inputs.masks import as_masks
+from hybridus.inputs.resizing import to_grey
 from hybridus.report.looks import YELLOW
-from hybridus.training.batches import to_grey
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -21,7 +21,7 @@ from hybridus.encoders.frozen import FrozenEncoder
 from hybridus.inputs.augmentation import Augmentation, Transforms
 from hybridus.inputs.files import KnownFiles
 from hybridus.inputs.images import Images, content_key
-from hybridus.inputs.resizing import Resize, map_ahead, resize_image, widen
+from hybridus.inputs.resizing import Resize, map_ahead, resize_image, to_grey, widen
 from hybridus.store.activations import ACTIVATIONS, Key, Rows, most_bytes, scratch_array
 
 if TYPE_CHECKING:
@@ -332,14 +332,6 @@ def stack_pixels(images: Sequence[NDArray]) -> NDArray:
     if all(image.ndim == 2 for image in images):
         return np.stack(images)[..., np.newaxis]
     return widen(images)
-
-
-def to_grey(image: NDArray) -> NDArray:
-    """Luminance of a canonical image by ITU-R BT.601, as Pillow weighs it."""
-    if image.ndim == 2:
-        return image
-    grey = image @ np.array([0.299, 0.587, 0.114])
-    return np.rint(grey).astype(np.uint8) if image.dtype == np.uint8 else grey.astype(np.float32)
 
 
 def _with_channels(pixels: NDArray, channels: int) -> NDArray:

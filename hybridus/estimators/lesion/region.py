@@ -10,8 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from hybridus.inputs.resizing import resize_image
-from hybridus.training.batches import to_grey
+from hybridus.inputs.resizing import resize_image, to_grey
 
 WORKING_SIDE = 256  # pixels of the longer side at which regions are measured
 _LEAST_PIXELS = 16  # of a region, at that size: fewer have no outline

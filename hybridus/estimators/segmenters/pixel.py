@@ -37,13 +37,12 @@ from hybridus.estimators.segmenters.prediction import (
 from hybridus.inputs.groups import group_names
 from hybridus.inputs.images import Images, validate_images
 from hybridus.inputs.masks import as_masks
-from hybridus.inputs.resizing import Resize, map_ahead, resize_image
+from hybridus.inputs.resizing import Resize, map_ahead, resize_image, to_grey
 from hybridus.training.batches import (
     TOGETHER,
     decoded_parts,
     open_batches,
     subset,
-    to_grey,
 )
 from hybridus.training.held_out import split_validation
 

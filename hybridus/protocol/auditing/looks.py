@@ -15,10 +15,11 @@ from PIL import Image
 from scipy.ndimage import uniform_filter
 
 from hybridus._environment import n_threads
+from hybridus.inputs.borders import without_border
 from hybridus.inputs.dicom_paths import split_reading
 from hybridus.inputs.images import Images
 from hybridus.inputs.resizing import map_ahead
-from hybridus.protocol.auditing.thumbnails import Thumbnail, grey, make_thumbnail, without_border
+from hybridus.protocol.auditing.thumbnails import Thumbnail, grey, make_thumbnail
 
 _LONGEST = 512  # pixels; larger images are looked at smaller
 _STRIP, _CORNER = 0.04, 0.08  # shares of height and width

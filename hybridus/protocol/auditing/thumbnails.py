@@ -12,11 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from hybridus.inputs.borders import without_border
 from hybridus.inputs.images import content_key
 
 SIDE = 128  # pixels
-_BORDER = 12  # a row with a smaller range of grey values is border: JPEG leaves some noise
-_LEAST_INSIDE = 0.3  # of height and width; what is smaller is a mark on an empty picture
 _DARK, _BRIGHT = 0.5, 99.5  # percentiles that become black and white
 _LEAST_CONTRAST = 4.0  # grey values between both, else the picture is blank
 
@@ -73,25 +72,3 @@ def grey(image: NDArray) -> NDArray:
     if image.dtype == np.uint8:
         return np.asarray(Image.fromarray(image).convert("L"))
     return image.mean(axis=2, dtype=np.float32)
-
-
-def without_border(image: NDArray) -> NDArray:
-    """Cut off rows and columns of one grey value around an image; all of it where little is left.
-
-    Parameters
-    ----------
-    image : array of shape (H, W)
-
-    Returns
-    -------
-    array of shape (h, w)
-        A view.
-    """
-    inside = []
-    for axis in (1, 0):
-        spread = image.max(axis=axis).astype(float) - image.min(axis=axis)
-        varied = np.flatnonzero(spread > _BORDER)
-        if not len(varied) or varied[-1] + 1 - varied[0] < _LEAST_INSIDE * len(spread):
-            return image
-        inside.append(slice(varied[0], varied[-1] + 1))
-    return image[inside[0], inside[1]]
