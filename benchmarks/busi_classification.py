@@ -16,43 +16,15 @@ import warnings
 import numpy as np
 from sklearn.model_selection import GridSearchCV, StratifiedGroupKFold
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import FunctionTransformer, StandardScaler
+from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 from threadpoolctl import threadpool_limits
 
 from benchmarks._report import RESULTS, keep, load_real_busi, show, use_real_weights
-from hybridus import FineTunedClassifier, compare, make_hybrid_classifier
-from hybridus.inputs.images import read_image
-from hybridus.inputs.resizing import resize_image
+from hybridus import FineTunedClassifier, TextureFeatures, compare, make_hybrid_classifier
 from hybridus.protocol.statistics import corrected_t_test
 
 FUSION = ["vgg16", "mobilenet_v2", "resnet50"]
-
-
-@functools.cache
-def _textures(path: str) -> np.ndarray:
-    """Hand-made features, what one used before: local binary patterns, co-occurrences, HOG."""
-    from skimage.color import rgb2gray
-    from skimage.feature import graycomatrix, graycoprops, hog, local_binary_pattern
-
-    image = resize_image(read_image(path), (128, 128))
-    grey = image if image.ndim == 2 else np.rint(rgb2gray(image) * 255).astype(np.uint8)
-    patterns = [
-        np.histogram(
-            local_binary_pattern(grey, 8, radius, "uniform"), bins=10, range=(0, 10), density=True
-        )[0]
-        for radius in (1, 2, 4)
-    ]
-    pairs = graycomatrix(grey // 8, [1, 2, 4, 8], [0, np.pi / 4, np.pi / 2], 32, True, True)
-    names = ("contrast", "homogeneity", "energy", "correlation", "dissimilarity")
-    cooccurrences = [graycoprops(pairs, name).ravel() for name in names]
-    gradients = hog(grey, pixels_per_cell=(32, 32), cells_per_block=(2, 2))
-    return np.concatenate([*patterns, *cooccurrences, gradients])
-
-
-def textures(paths: np.ndarray) -> np.ndarray:
-    """Texture features of image files, shape (n, n_features)."""
-    return np.vstack([_textures(str(path)) for path in paths])
 
 
 def nested(pipeline, grid):
@@ -66,7 +38,9 @@ def models() -> dict:
     fusion = functools.partial(hybrid, FUSION, "logreg", layers="multi")
     return {
         "LBP + GLCM + HOG, svm": make_pipeline(
-            FunctionTransformer(textures), StandardScaler(), SVC(C=10, class_weight="balanced")
+            TextureFeatures(kinds=["lbp", "glcm", "hog"]),
+            StandardScaler(),
+            SVC(C=10, class_weight="balanced"),
         ),
         "mobilenet_v2_0.35 random, last, svm": hybrid("mobilenet_v2_0.35", weights="random"),
         "mobilenet_v2_0.35, last, svm": hybrid("mobilenet_v2_0.35"),

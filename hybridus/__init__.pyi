@@ -1,6 +1,7 @@
 # The one list of public names: __init__.py reads it, and so do type checkers.
 from ._version import __version__ as __version__
 from .datasets import (
+    load_breastmnist as load_breastmnist,
     load_busi as load_busi,
     load_image_folder as load_image_folder,
     load_segmentation_folder as load_segmentation_folder,

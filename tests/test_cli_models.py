@@ -5,7 +5,9 @@ import json
 import pytest
 from typer.testing import CliRunner
 
-from hybridus.cli import app, models
+import hybridus
+from hybridus.cli import app, encoders, models
+from hybridus.encoders.catalog import CATALOG
 from hybridus.presets import PRESETS, markdown_table
 
 
@@ -31,6 +33,38 @@ def test_one_model_is_shown_with_all_its_settings():
     assert shown["search"] == {"head__C": [1, 10, 100]}
     done = run("models", "vgg19-svm")
     assert (done.exit_code, "no preset 'vgg19-svm'" in done.stderr) == (2, True)
+
+
+def test_all_encoders_are_listed_with_the_weights_that_are_here(monkeypatch, tmp_path):
+    monkeypatch.setenv("HYBRIDUS_WEIGHTS", str(tmp_path))
+    (tmp_path / "vgg19.safetensors").touch()
+    done = run("encoders")
+    assert done.exit_code == 0, done.output
+    lines = {line.split()[0]: line.split() for line in done.output.splitlines()}
+    assert len(lines) == len(CATALOG) + 1
+    assert lines["vgg19"][-1] == "imagenet"
+    assert "bundled" in " ".join(lines["mobilenet_v2_0.35"])
+    assert lines["xception"][1:] == ["20.9", "M", "8.36", "299", "MIT", "-"]
+
+
+def test_one_encoder_is_told_whole_and_unknown_ones_are_refused():
+    told = run("encoders", "resnet50_v2").output
+    assert "post_relu" in told
+    assert "arXiv:1603.05027" in told
+    done = run("encoders", "resnt50")
+    assert done.exit_code == 2
+    assert "did you mean resnet50" in done.stderr
+
+
+def test_the_speed_of_an_encoder_is_measured_on_request(monkeypatch):
+    monkeypatch.setattr(encoders, "_SECONDS", 0.0)
+    monkeypatch.setattr(encoders, "_TOGETHER", 1)
+    line = run("encoders", "mobilenet_0.25", "--speed").output.splitlines()[-1]
+    assert float(line.split()[-1]) >= 0
+
+
+def test_the_version_is_printed():
+    assert run("--version").output.strip() == f"hybridus {hybridus.__version__}"
 
 
 def test_the_markdown_table_is_that_of_the_presets():

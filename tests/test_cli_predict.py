@@ -182,6 +182,14 @@ def test_files_that_cannot_be_read_are_listed_and_the_others_answered(trained, s
     assert sorted(os.listdir(out)) == ["predictions.csv"]
 
 
+def test_a_line_tells_how_far_a_long_run_is(trained, scans, tmp_path, monkeypatch):
+    monkeypatch.setattr("hybridus.cli.predict._LINE_EVERY", 0.0)
+    out = tmp_path / "answers"
+    done = run("predict", trained / "pixels.hybridus", scans / "new", "--out", out, "--batch", 4)
+    assert "4 of " in done.stderr
+    assert "a second" in done.stderr
+
+
 def test_nothing_half_written_is_left(trained, scans, tmp_path, monkeypatch):
     out = tmp_path / "answers"
     given = ("predict", trained / "pixels.hybridus", scans / "new", "--out", out, "--batch", 4)

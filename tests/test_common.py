@@ -16,6 +16,7 @@ from hybridus import (
     LesionFeatures,
     PixelSegmenter,
     StableFeatures,
+    TextureFeatures,
     make_breast_phantoms,
     make_hybrid_classifier,
 )
@@ -83,6 +84,7 @@ EXPECTED_FAILURES = {
     "DeepFeatureExtractor": {},
     "LesionFeatures": {},
     "StableFeatures": {},
+    "TextureFeatures": {},
     "LogisticRegression": _PIPELINE,
     "FineTunedClassifier": {
         "check_sample_weight_equivalence_on_dense_data": "an image of weight 2 stands in one batch "
@@ -106,6 +108,7 @@ def expected_failures(estimator):
         hybrid("logreg"),
         fine_tuned("all"),
         of_lesions(),
+        TextureFeatures(kinds=["intensity"], value_range=VALUE_RANGE),
         StableFeatures(
             DeepFeatureExtractor(**FAST),
             changes=[ScannerChange("gain", 0.5)],

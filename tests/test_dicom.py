@@ -13,7 +13,7 @@ from hybridus import dicom_path, load_image_folder, load_segmentation_folder
 from hybridus.cli import app
 from hybridus.cli.data import read_folder
 from hybridus.datasets.recognition import list_folder
-from hybridus.inputs.dicom_paths import is_dicom, split_reading
+from hybridus.inputs.dicom_paths import check_crop, is_dicom, split_reading
 from hybridus.inputs.images import as_images, image_size, read_image
 
 pydicom = pytest.importorskip("pydicom", reason="DICOM needs pydicom (the extra dicom)")
@@ -274,6 +274,11 @@ class TestValues:
         ):
             read_image(path, value_range=(0, 4095))
 
+    def test_samples_that_the_colours_do_not_have_are_refused(self, write):
+        path = write(np.zeros((4, 4), np.uint8), PhotometricInterpretation="RGB")
+        with pytest.raises(ValueError, match="has 1 samples a pixel, which RGB has not"):
+            read_image(path)
+
 
 class TestUltrasound:
     def test_the_largest_region_of_tissue_is_kept(self, write):
@@ -387,6 +392,22 @@ class TestPaths:
     def test_impossible_frames_are_refused(self, frame):
         with pytest.raises(ValueError, match="expected a number from 1, 'first' or 'middle'"):
             dicom_path("cine.dcm", frame=frame)
+
+    @pytest.mark.parametrize(
+        ("options", "message"),
+        [
+            ("frame=0", "frame=0 is none; expected 1, 2"),
+            ("crop=tissue", "crop=tissue is unknown; expected crop=ultrasound"),
+        ],
+    )
+    def test_options_that_mean_nothing_are_refused(self, options, message):
+        with pytest.raises(ValueError, match=message):
+            split_reading(f"scan.dcm#{options}")
+
+    def test_a_region_has_one_name(self):
+        check_crop("ultrasound")
+        with pytest.raises(ValueError, match="crop='tissue': expected None or 'ultrasound'"):
+            check_crop("tissue")
 
     def test_a_path_is_taken_apart_as_it_was_made(self):
         path = dicom_path(dicom_path("a#b.dcm", frame=2), crop="ultrasound")

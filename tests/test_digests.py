@@ -1,5 +1,6 @@
 """Digests of folds: what decides a result changes them, and nothing else does."""
 
+import dataclasses
 import functools
 import os
 import subprocess
@@ -23,6 +24,8 @@ from sklearn.svm import SVC
 from hybridus import FineTunedClassifier, make_hybrid_classifier
 from hybridus.encoders import registry
 from hybridus.estimators.segmenters import PixelSegmenter, VotingSegmenter
+from hybridus.inputs.images import Images
+from hybridus.protocol import digests
 from hybridus.protocol.digests import digest_of, digest_of_data, versions
 
 
@@ -212,7 +215,7 @@ def test_other_weights_under_the_same_name_are_another_model(weights, model, mon
     weights.write_bytes(b"trained")
     assert digest_of(model) == before
     other = registry.Preprocessing(scale=(2.0, 2.0, 2.0))
-    changed = registry.replace(registry.get_encoder("vgg16"), preprocessing=other)
+    changed = dataclasses.replace(registry.get_encoder("vgg16"), preprocessing=other)
     monkeypatch.setitem(registry._REGISTRY, "vgg16", changed)
     assert digest_of(model) != before
 
@@ -268,3 +271,69 @@ def test_versions_are_those_of_what_computes():
     assert known["scikit-learn"] == sklearn.__version__
     assert {"hybridus", "numpy", "keras", "openvino"} <= known.keys()
     assert digest_of(GaussianNB) != digest_of(SVC)
+
+
+class TestWhatCodeNames:
+    """Members, methods and values that a user's own code reaches for."""
+
+    def digest(self, text):
+        return digest_of(FunctionTransformer(script(text).made))
+
+    @pytest.mark.parametrize(
+        ("before", "after"),
+        [
+            ("@staticmethod\n    def half(x): return x / 2", "x / 3"),
+            ("@classmethod\n    def half(cls, x): return x / 2", "x / 3"),
+            ("@functools.cached_property\n    def half(self): return 1 / 2", "1 / 3"),
+        ],
+    )
+    def test_every_kind_of_member_counts(self, before, after):
+        text = f"import functools\nclass Own:\n    {before}\ndef made(x): return Own\n"
+        changed = text.replace("x / 2", after).replace("1 / 2", after)
+        assert self.digest(text) == self.digest(text)
+        assert self.digest(text) != self.digest(changed)
+
+    def test_a_bound_method_counts_with_what_it_is_bound_to(self):
+        text = (
+            "class Own:\n    def __init__(self, by): self.by = by\n    def made(self, x): return x"
+        )
+        own = script(text).Own
+        bound = [digest_of(FunctionTransformer(own(by).made)) for by in (1, 1, 2)]
+        assert bound[0] == bound[1] != bound[2]
+
+    def test_what_cannot_be_told_by_its_content_counts_by_its_kind(self):
+        text = "import threading\nLOCK = threading.Lock()\ndef made(x): return LOCK and x"
+        assert self.digest(text) == self.digest(text)
+        assert self.digest(text) != self.digest(text.replace("Lock()", "Event()"))
+
+    def test_a_name_that_is_not_bound_yet_is_told(self):
+        text = (
+            "def outer():\n    def made(x): return later\n    held = made\n"
+            "    if False: later = 1\n    return held\nmade = outer()"
+        )
+        assert self.digest(text) == self.digest(text)
+
+
+def test_weights_that_cannot_be_had_and_builders_that_fail_are_left_to_the_fit(monkeypatch):
+    def broken(input_shape):
+        raise RuntimeError("no network today")
+
+    spec = registry.EncoderSpec("broken", broken)
+    net = FineTunedClassifier(spec, weights="nowhere.h5")
+    assert digest_of(net) == digest_of(net) != digest_of(FineTunedClassifier(spec))
+
+
+def test_images_that_are_open_already_count_by_their_pixels():
+    pixels = np.arange(32, dtype=np.uint8).reshape(2, 4, 4)
+    found = [
+        digest_of_data(Images(given.__getitem__, 2), [0, 1], None, classes=True)
+        for given in (pixels, pixels.copy(), 255 - pixels)
+    ]
+    assert found[0] == found[1] != found[2]
+    seven, eight = (digest_of_data(one, [0, 1], None, classes=True) for one in (7, 8))
+    assert seven != eight
+
+
+def test_a_package_that_is_absent_has_no_version(monkeypatch):
+    monkeypatch.setattr(digests, "_PACKAGES", ("no-such-package",))
+    assert versions()["no-such-package"] is None

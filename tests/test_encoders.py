@@ -14,7 +14,7 @@ from hybridus.encoders import registry
 from hybridus.encoders.engine import KerasEngine, OpenVINOEngine, choose_engine, open_engine
 from hybridus.encoders.frozen import freeze
 from hybridus.encoders.registry import PREPROCESSING, EncoderSpec, Preprocessing, get_encoder
-from hybridus.encoders.weights import draw_weights, locate_weights
+from hybridus.encoders.weights import draw_weights, imagenet_file, locate_weights
 from hybridus.exceptions import CacheWarning
 
 pytestmark = pytest.mark.slow
@@ -52,7 +52,11 @@ def spare_registry(monkeypatch):
 
 class TestRegistry:
     def test_names_match_shell_patterns(self):
-        assert list_encoders("mobilenet*") == ["mobilenet_v2", "mobilenet_v2_0.35"]
+        assert list_encoders("mobilenet_v2*")[:3] == [
+            "mobilenet_v2",
+            "mobilenet_v2_0.35",
+            "mobilenet_v2_0.5",
+        ]
         assert {"vgg16", "resnet50"} <= set(list_encoders())
 
     def test_any_network_of_keras_applications_can_be_registered(self, spare_registry, pixels):
@@ -76,7 +80,7 @@ class TestRegistry:
             register_encoder(**{"builder": "keras.applications.VGG19", **arguments})
 
     def test_an_unknown_name_lists_the_known_ones(self):
-        with pytest.raises(ValueError, match="'vgg17' .did you mean vgg16.*known are .*vgg16"):
+        with pytest.raises(ValueError, match="'vgg17' .did you mean vgg1[69].*list_encoders"):
             get_encoder("vgg17")
 
     @pytest.mark.parametrize(
@@ -90,6 +94,133 @@ class TestRegistry:
         expected = getattr(keras.applications, module).preprocess_input(pixels.astype("float32"))
         ours = np.asarray(preprocess(pixels.astype("float32"), PREPROCESSING[mode]))
         np.testing.assert_allclose(ours, expected, atol=2e-5)
+
+
+def net_of_numbered_layers(input_shape, normalised=True):
+    """Layers without names of their own, one of them in a model inside."""
+    from hybridus._keras import keras
+
+    inputs = keras.Input(input_shape)
+    x = keras.layers.Conv2D(4, 3, activation="relu")(inputs)
+    inside = [keras.layers.Conv2D(4, 3), keras.layers.BatchNormalization()]
+    x = keras.Sequential([*inside, keras.layers.Conv2D(5, 1)], name="inside")(x)
+    x = keras.layers.BatchNormalization(name="norm")(x)
+    return keras.Model(inputs, x)
+
+
+class TestFilesOfKeras:
+    """Files in which layers have other names than here, since Keras numbers them by process."""
+
+    @pytest.fixture
+    def trained(self):
+        from hybridus._keras import keras
+
+        [keras.layers.Conv2D(1, 1) for _ in range(3)]  # what the other process made before
+        net = net_of_numbered_layers((16, 16, 3))
+        rng = np.random.default_rng(0)
+        for variable in net.variables:
+            if variable.dtype == "float32":
+                variable.assign(rng.uniform(0.2, 1, variable.shape))
+        return net
+
+    def saved(self, net, path):
+        if path.name.endswith(".weights.h5"):
+            net.save_weights(path)
+            return path
+        from keras.src.legacy.saving import legacy_h5_format
+
+        with h5py.File(path, "w") as file:
+            legacy_h5_format.save_weights_to_hdf5_group(file, net)
+        return path
+
+    @pytest.mark.parametrize("name", ["net.h5", "net.weights.h5"])
+    @pytest.mark.parametrize("top", [False, True])
+    def test_are_read_by_the_order_of_layers_with_and_without_top(
+        self, trained, tmp_path, pixels, name, top
+    ):
+        from hybridus._keras import keras
+
+        whole = trained
+        if top:
+            x = keras.layers.GlobalAveragePooling2D()(trained.output)
+            whole = keras.Model(trained.input, keras.layers.Dense(3)(x))
+        path = self.saved(whole, tmp_path / name)
+        spec = EncoderSpec("numbered", net_of_numbered_layers)
+        frozen = frozen_encoder(spec, weights=path, layers=["inside", "norm"], image_size=16)
+        found = rows_of(KerasEngine(frozen, batch_size=4), pixels[:, :16, :16])
+        inside = keras.Model(trained.input, trained.layers[-1].input)
+        batch = pixels[:, :16, :16].astype(np.float32)
+        expected = [np.asarray(net(batch)).mean(axis=(1, 2)) for net in (inside, trained)]
+        np.testing.assert_allclose(found, np.concatenate(expected, axis=1), rtol=1e-4)
+
+    def test_of_another_network_are_refused(self, trained, tmp_path):
+        path = self.saved(trained, tmp_path / "net.h5")
+        frozen = frozen_encoder("vgg16", weights=path, layers="last")
+        with pytest.raises(ValueError, match="has no weights for 13 layers"):
+            KerasEngine(frozen, batch_size=1)
+        damaged = tmp_path / "damaged.h5"
+        damaged.write_bytes(path.read_bytes()[:200])
+        with pytest.raises(ValueError, match="cannot be read as a weights file"):
+            KerasEngine(frozen_encoder("vgg16", weights=damaged, layers="last"), batch_size=1)
+
+    def test_are_found_under_the_names_that_keras_gives_them(self, tmp_path, monkeypatch):
+        monkeypatch.setenv("HYBRIDUS_WEIGHTS", str(tmp_path))
+        spec = get_encoder("efficientnet_b0")
+        assert imagenet_file(spec) is None
+        (tmp_path / "efficientnetb0.h5").touch()  # with its top
+        assert imagenet_file(spec) == tmp_path / "efficientnetb0.h5"
+        (tmp_path / "efficientnetb0_notop.h5").touch()
+        assert imagenet_file(spec) == tmp_path / "efficientnetb0_notop.h5"
+
+
+class TestPoolings:
+    @pytest.fixture(scope="class")
+    @classmethod
+    def maps(cls):
+        return np.random.default_rng(0).normal(size=(3, 5, 4, 6)).astype(np.float32)
+
+    def pooled(self, maps, how):
+        from hybridus.encoders.assembly import _pool
+
+        return np.asarray(_pool(maps, how))
+
+    def test_deviation(self, maps):
+        np.testing.assert_allclose(
+            self.pooled(maps, "std"), maps.std(axis=(1, 2)), rtol=1e-5, atol=1e-6
+        )
+
+    def test_pyramid_has_the_whole_and_overlapping_quarters(self, maps):
+        halves = [(slice(0, 3), slice(2, 5)), (slice(0, 2), slice(2, 4))]
+        parts = [maps, *(maps[:, r, c] for r in halves[0] for c in halves[1])]
+        expected = np.concatenate([part.mean(axis=(1, 2)) for part in parts], axis=1)
+        np.testing.assert_allclose(self.pooled(maps, "pyramid"), expected, rtol=1e-4, atol=1e-6)
+
+    def test_gram_has_the_upper_half_of_the_mean_products(self, maps):
+        products = np.einsum("nhwc,nhwd->ncd", maps, maps) / 20
+        upper = products[:, *np.triu_indices(6)]
+        expected = np.sign(upper) * np.sqrt(np.abs(upper))
+        np.testing.assert_allclose(self.pooled(maps, "gram"), expected, rtol=1e-3, atol=1e-4)
+        wide = np.random.default_rng(0).normal(size=(1, 3, 3, 100)).astype(np.float32)
+        assert self.pooled(wide, "gram").shape == (1, 64 * 65 // 2)
+
+    def test_several_stand_side_by_side(self, maps):
+        several = self.pooled(maps, "avg+max+std")
+        apart = [self.pooled(maps, how) for how in ("avgmax", "std")]
+        np.testing.assert_array_equal(several, np.concatenate(apart, axis=1))
+
+    def test_both_engines_know_them(self, pixels):
+        how = ["gem", "std", "gram", "pyramid"]
+        frozen = frozen_encoder(layers=["block_6_project_BN"], pooling=how, engine="openvino")
+        keras_engine = KerasEngine(dataclasses.replace(frozen, engine="keras"), batch_size=4)
+        expected = rows_of(keras_engine, pixels)
+        assert expected.shape == (5, 24 + 24 + 24 * 25 // 2 + 5 * 24)
+        found = rows_of(open_engine(frozen, batch_size=4), pixels)
+        np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-4 * np.abs(expected).max())
+
+    @pytest.mark.parametrize("how", ["mean", [], ["avg", "avg"], ["avg", "median"]])
+    def test_others_are_refused(self, how):
+        with pytest.raises(ValueError, match="expected one of avg, max, avgmax"):
+            frozen_encoder(pooling=how)
 
 
 class TestFingerprint:

@@ -5,6 +5,7 @@ import warnings
 import numpy as np
 import pytest
 from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.calibration import CalibratedClassifierCV
 from sklearn.decomposition import PCA
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.feature_selection import SelectKBest
@@ -30,6 +31,8 @@ from hybridus import (
     make_hybrid_classifier,
 )
 from hybridus.evidence.heads import head_slopes, through_step
+from hybridus.evidence.places import check_places
+from hybridus.exceptions import CannotExplainError
 from hybridus.protocol.final import fit_final
 from hybridus.protocol.run import run_fold
 
@@ -384,3 +387,65 @@ class TestPictures:
         for given in ({"masks": phantoms.masks}, {"y": phantoms.target}):
             with pytest.raises(ValueError, match="the explanation is of 5"):
                 EvidenceDisplay.from_explanation(phantoms.images[:5], shown.explanation, **given)
+
+
+@pytest.fixture(scope="module")
+def two_classes():
+    rng = np.random.default_rng(0)
+    rows = rng.normal(size=(40, 5))
+    return rows, (rows[:, 0] + 0.1 * rng.normal(size=40) > 0).astype(int)
+
+
+@pytest.fixture(scope="module")
+def planted_pipeline():
+    phantoms = make_breast_phantoms(12, image_size=64, random_state=0)
+    images = np.stack(list(phantoms.images))
+    features = DeepFeatureExtractor("mobilenet_v2_0.35", layers=LAYERS, **NARROW)
+    pipe = make_pipeline(features, StandardScaler(), LogisticRegression())
+    return pipe.fit(images, phantoms.target), images[:4]
+
+
+class TestWhatStandsAround:
+    """Searches, calibrations and frozen estimators around what is explained."""
+
+    def test_the_head_that_decides_is_found(self, two_classes):
+        X, y = two_classes
+        plain = LogisticRegression().fit(X, y)
+        around = [
+            FrozenEstimator(plain),
+            GridSearchCV(LogisticRegression(), {"C": [1.0]}, cv=2).fit(X, y),
+            CalibratedClassifierCV(LogisticRegression(), ensemble=False, cv=2).fit(X, y),
+        ]
+        expected = head_slopes(plain, X)
+        for one in around:
+            np.testing.assert_allclose(head_slopes(one, X)[1], expected[1], rtol=1e-6)
+        several = CalibratedClassifierCV(LogisticRegression(), ensemble=True, cv=2).fit(X, y)
+        with pytest.raises(CannotExplainError, match="ensemble of 2 classifiers"):
+            head_slopes(several, X)
+
+    def test_a_step_that_does_nothing_changes_nothing(self):
+        weights = np.ones((2, 3, 4))
+        assert through_step("passthrough", weights, 4) is weights
+        assert through_step(None, weights, 4) is weights
+
+    def test_masks_of_another_size_are_brought_to_that_of_the_image(self, planted_pipeline):
+        pipe, images = planted_pipeline
+        whole = explain(FrozenEstimator(pipe), images)
+        size = images[0].shape
+        left = np.zeros((len(images), *size), bool)
+        left[:, :, : size[1] // 2] = True
+        small = left[:, ::2, ::2]
+        found = [whole.on_lesion(list(masks))["share"].to_numpy() for masks in (left, small)]
+        np.testing.assert_allclose(found[0], found[1], atol=0.02)
+
+    @pytest.mark.parametrize(
+        ("changes", "message"),
+        [
+            ({"pooling": "gram"}, "pooling='gram' mixes"),
+            ({"views": ["mirror"]}, "means over views"),
+        ],
+    )
+    def test_features_without_a_place_of_their_own_are_refused(self, changes, message):
+        features = DeepFeatureExtractor("mobilenet_v2_0.35", **NARROW, **changes)
+        with pytest.raises(CannotExplainError, match=message):
+            check_places(features)

@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from exported import answers, close
+from sklearn.base import clone
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.exceptions import NotFittedError
 from sklearn.frozen import FrozenEstimator
@@ -245,6 +246,9 @@ class TestFiles:
         steps = [("filter", SpeckleFilter()), *pipe.steps]
         with pytest.raises(TypeError, match="step 'filter' .* is or holds SpeckleFilter"):
             hybridus.export(Pipeline(steps).fit(X, y), tmp_path / "model.xml")
+        several = clone(pipe).set_params(features__views=["mirror"]).fit(X, y)
+        with pytest.raises(TypeError, match=r"averages over views=\['mirror'\]"):
+            hybridus.export(several, tmp_path / "model.xml")
         features = DeepFeatureExtractor(TINY, weights="random", cache=False)
         neighbours = Pipeline([("features", features), ("head", KNeighborsClassifier())])
         with pytest.raises(TypeError, match="the head is KNeighborsClassifier"):

@@ -20,6 +20,7 @@ from sklearn.utils._param_validation import InvalidParameterError
 from tiny_networks import HALVED, TINY
 
 from hybridus import DeepFeatureExtractor, FeatureStore, WeightsNotFoundError
+from hybridus.inputs.scanner import ScannerChange
 
 pytestmark = pytest.mark.slow
 
@@ -144,6 +145,38 @@ def _transform_counted(asked, X):
         return asked.transform(X), counts["images"]
     finally:
         OpenVINOEngine.run = run
+
+
+class TestViews:
+    def test_features_are_the_mean_over_the_image_and_its_views(self, images):
+        gain = ScannerChange("gain", 0.5)
+        given = [tiny_extractor().fit_transform(x) for x in (images, images[:, :, ::-1])]
+        found = tiny_extractor(views=["mirror"]).fit_transform(images)
+        np.testing.assert_allclose(found, np.mean(given, axis=0), rtol=1e-5)
+        given.append(tiny_extractor().fit_transform(np.stack([gain(image) for image in images])))
+        found = tiny_extractor(views=["mirror", gain]).fit_transform(images)
+        np.testing.assert_allclose(found, np.mean(given, axis=0), rtol=1e-5)
+
+    def test_each_view_is_kept_by_itself(self, images, tmp_path, monkeypatch):
+        cache = str(tmp_path)
+        both = tiny_extractor(views=["mirror"], cache=cache)
+        rows = both.fit_transform(images)
+        plain = tiny_extractor(cache=cache).fit(images)
+        monkeypatch.setattr(DeepFeatureExtractor, "_open", None)
+        np.testing.assert_array_equal(both.transform(images), rows)
+        assert np.abs(plain.transform(images) - rows).max() > 0
+        with pytest.raises(NotFittedError, match="views of this .* changed since fit"):
+            both.set_params(views=[]).transform(images)
+
+    def test_a_bar_is_shown_for_each(self, images, capfd):
+        tiny_extractor(views=["mirror"], verbose=1).fit_transform(images)
+        shown = capfd.readouterr().err
+        assert "features, mirror" in shown
+
+    @pytest.mark.parametrize("views", [["flip"], [3]])
+    def test_others_are_refused(self, images, views):
+        with pytest.raises(ValueError, match=r"kind='flip'|expected a list of 'mirror'"):
+            tiny_extractor(views=views).fit(images)
 
 
 class TestStore:

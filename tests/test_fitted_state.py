@@ -16,6 +16,7 @@ from tiny_networks import TINY, textures
 
 import hybridus
 from hybridus import (
+    BorderCropper,
     ContrastEqualizer,
     DeepFeatureExtractor,
     DnCNNSegmenter,
@@ -25,6 +26,7 @@ from hybridus import (
     PixelSegmenter,
     SpeckleFilter,
     StableFeatures,
+    TextureFeatures,
     UNetSegmenter,
     VotingSegmenter,
 )
@@ -50,6 +52,8 @@ ALL = [
     StableFeatures(DeepFeatureExtractor(TINY, weights="random"), changes="mild"),
     ContrastEqualizer(),
     SpeckleFilter(),
+    BorderCropper(),
+    TextureFeatures(kinds=["lbp"]),
     FineTunedClassifier(TINY, weights="random", hidden_layer_sizes=(), **ONCE),
     UNET,
     DnCNNSegmenter(2, 2, image_size=8, **ONCE),
@@ -117,6 +121,8 @@ def fail_at_once_and_at_last(estimator, images, masks, monkeypatch):
         "DeepFeatureExtractor": ("choose_engine", fail),
         "ContrastEqualizer": ("validate_images", after_looking),
         "SpeckleFilter": ("validate_images", after_looking),
+        "BorderCropper": ("validate_images", after_looking),
+        "TextureFeatures": ("check_any_labels", fail),
         "LesionFeatures": ("clone", fail),
         "StableFeatures": ("_directions", fail),
         "PixelSegmenter": ("make_pipeline", fail),
@@ -153,7 +159,7 @@ def test_a_failed_first_fit_leaves_nothing(fitted, data, monkeypatch):
     new = clone(fitted)
     fail_at_once_and_at_last(new, *data, monkeypatch)
     assert vars(new).keys() == vars(clone(fitted)).keys()
-    if by_name(new) not in ("ContrastEqualizer", "SpeckleFilter"):  # which need no fit
+    if by_name(new) not in ("ContrastEqualizer", "SpeckleFilter", "BorderCropper"):  # need no fit
         with pytest.raises(NotFittedError):
             list(answers(new, data[0]))
 

@@ -22,6 +22,8 @@ import hybridus
 from hybridus import DeepFeatureExtractor, load, read_card, save
 from hybridus.estimators.scaler import FeatureScaler
 from hybridus.exceptions import ModelFileError
+from hybridus.persistence import contents
+from hybridus.persistence.contents import check_contents
 
 X = np.random.default_rng(0).normal(size=(20, 4))
 Y = np.arange(20) % 2
@@ -321,6 +323,25 @@ def test_arrays_that_are_not_what_they_say_are_refused(tmp_path, parts, array):
     inner = dict(parts[1])
     inner[next(name for name in inner if name.endswith(".npy"))] = array
     refused(tmp_path, packed(parts[0], zipped(list(inner.items()))))
+
+
+def test_arrays_with_the_longer_header_are_read_as_they_are(tmp_path, parts):
+    inner = dict(parts[1])
+    name = next(name for name in inner if name.endswith(".npy"))
+    array = np.load(io.BytesIO(inner[name]), allow_pickle=False)
+    written = io.BytesIO()
+    np.lib.format.write_array(written, array, version=(2, 0), allow_pickle=False)
+    inner[name] = written.getvalue()
+    check_contents(zipped(list(inner.items())))
+    inner[name] = written.getvalue() + b"\0"
+    with pytest.raises(ValueError, match="array"):
+        check_contents(zipped(list(inner.items())))
+
+
+def test_a_schema_without_end_is_refused(parts, monkeypatch):
+    monkeypatch.setattr(contents, "MOST_NODES", 2)
+    with pytest.raises(ValueError, match="no end"):
+        check_contents(zipped(list(dict(parts[1]).items())))
 
 
 def test_an_array_that_was_changed_is_refused(tmp_path, parts):

@@ -152,6 +152,7 @@ REFUSED = {
         lambda x: op().reverse_sequence(x, const([2, 3], np.int64), 0, 1),
         "lengths of its own",
     ),
+    "a type of its own": (lambda x: op().convert(x, "u4"), "type 'u4'"),
     "unknown": (lambda x: op().cum_sum(x, const(3, np.int64)), "operation 'CumSum'"),
 }
 

@@ -1,4 +1,4 @@
-"""`ContrastEqualizer` and `SpeckleFilter` as transformers."""
+"""`ContrastEqualizer`, `SpeckleFilter` and `BorderCropper` as transformers."""
 
 import pickle
 import warnings
@@ -21,11 +21,12 @@ from sklearn.utils._param_validation import InvalidParameterError
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from hybridus import DeepFeatureExtractor
-from hybridus.estimators.preprocessing import ContrastEqualizer, SpeckleFilter
+from hybridus.estimators.preprocessing import BorderCropper, ContrastEqualizer, SpeckleFilter
 from hybridus.inputs.images import as_images
+from hybridus.inputs.resizing import resize_image
 
 METHODS = ["lee", "median", "bilateral", "tv"]
-FILTERS = [ContrastEqualizer(), *(SpeckleFilter(method) for method in METHODS)]
+FILTERS = [ContrastEqualizer(), BorderCropper(), *(SpeckleFilter(method) for method in METHODS)]
 
 
 # The checks send flattened rows of small numbers, which are images where this is declared.
@@ -37,7 +38,7 @@ def test_scikit_learn_checks(estimator, check):
     check(estimator)
 
 
-@pytest.mark.parametrize("estimator", CHECKED[:2])
+@pytest.mark.parametrize("estimator", CHECKED[:3])
 @pytest.mark.parametrize(
     "check",
     [
@@ -242,6 +243,7 @@ class TestErrors:
             ContrastEqualizer(0),
             ContrastEqualizer(1.5),
             ContrastEqualizer(tile_grid=0),
+            BorderCropper(margin=0.5),
         ],
         ids=repr,
     )
@@ -400,3 +402,26 @@ def test_a_real_scan_is_filtered_as_expected(busi_folder):
         assert smooth.shape == scan.shape
         assert smooth.mean() == pytest.approx(scan.mean(), rel=0.02)
         assert detail(smooth[None]).std() < 0.85 * detail(scan[None]).std()
+
+
+class TestBorderCropper:
+    def test_what_is_inside_is_stretched_to_the_size_of_the_image(self):
+        inside = np.random.default_rng(0).integers(0, 256, (30, 40), dtype=np.uint8)
+        framed = np.full((1, 60, 80), 7, np.uint8)
+        framed[0, 10:40, 20:60] = inside
+        (found,) = BorderCropper().fit_transform(framed)
+        expected = resize_image(inside / np.float32(255), (60, 80))
+        np.testing.assert_allclose(found, expected, atol=1e-6)
+        colour = np.repeat(framed[..., np.newaxis], 3, axis=-1)
+        assert BorderCropper().fit_transform(colour).shape == colour.shape
+
+    def test_an_image_without_border_and_one_that_is_nearly_empty_stay_as_they_are(self, scans):
+        np.testing.assert_allclose(BorderCropper().fit_transform(scans), scans / 255, atol=1e-6)
+        marked = np.zeros((1, 60, 60), np.uint8)
+        marked[0, 5:9, 5:9] = np.arange(0, 64, 16)
+        np.testing.assert_allclose(BorderCropper().fit_transform(marked), marked / 255, atol=1e-6)
+
+    def test_a_margin_cuts_more(self, scans):
+        found = BorderCropper(margin=0.25).fit_transform(scans)
+        inner = scans[0, 12:36, 16:48] / np.float32(255)
+        np.testing.assert_allclose(found[0], resize_image(inner, (48, 64)), atol=1e-5)

@@ -25,6 +25,7 @@ from sklearn.model_selection import (
     StratifiedKFold,
     TunedThresholdClassifierCV,
 )
+from sklearn.multioutput import ClassifierChain
 from sklearn.naive_bayes import GaussianNB
 from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import Pipeline, make_pipeline
@@ -207,6 +208,10 @@ IGNORING = {
         PixelSegmenter(MLPClassifier(early_stopping=True)),
         r"MLPClassifier holds out by itself \(estimator__validation_fraction=0.1\)",
     ),
+    "folds that are none": (
+        StackingClassifier([("a", SVC())], cv=[("a", "b")]),
+        "StackingClassifier ignore the groups",
+    ),
     "pairs of indices that divide groups": (
         StackingClassifier([("a", SVC())], cv=list(StratifiedKFold(3).split(X, Y))),
         "StackingClassifier ignore the groups",
@@ -235,6 +240,7 @@ HEEDING = {
     "a fine-tuned network": make_pipeline("passthrough", FineTunedClassifier()),
     "segmenters that vote": VotingSegmenter([("a", UNetSegmenter()), ("b", UNetSegmenter())]),
     "pixels": PixelSegmenter(threshold="auto"),
+    "a chain without folds": ClassifierChain(SVC()),
     "nothing inside": make_pipeline(StandardScaler(), SVC()),
     "a step called cv": Pipeline([("cv", StandardScaler()), ("head", SVC())]),
     "boosting of few": HistGradientBoostingClassifier(),

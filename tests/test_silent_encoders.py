@@ -5,6 +5,7 @@ import functools
 import importlib.metadata
 import os
 import shutil
+import types
 import warnings
 
 import numpy as np
@@ -460,6 +461,33 @@ class TestWhatIsKept:
             warnings.simplefilter("error")
             make_private(mine)
         assert not others_may_write(mine)
+
+    @pytest.mark.skipif(not hasattr(os, "getuid"), reason="the system has no modes")
+    def test_a_folder_of_another_user_or_group_is_open_to_others(self, tmp_path, monkeypatch):
+        import grp
+        import pwd
+
+        tmp_path.chmod(0o770)
+        own = types.SimpleNamespace(gr_name="mary", gr_mem=[])
+        monkeypatch.setattr(pwd, "getpwuid", lambda _: types.SimpleNamespace(pw_name="mary"))
+        monkeypatch.setattr(grp, "getgrgid", lambda _: own)
+        assert not others_may_write(tmp_path)
+        own.gr_mem = ["mary", "paul"]
+        assert others_may_write(tmp_path)
+
+        def unknown(_):
+            raise KeyError
+
+        monkeypatch.setattr(grp, "getgrgid", unknown)
+        assert others_may_write(tmp_path)
+        tmp_path.chmod(0o700)
+        assert not others_may_write(tmp_path)
+        stranger = os.getuid() + 1
+        monkeypatch.setattr(os, "getuid", lambda: stranger)
+        status = types.SimpleNamespace(st_uid=stranger + 1, st_mode=0o700, st_gid=0)
+        assert others_may_write(types.SimpleNamespace(stat=lambda: status))
+        monkeypatch.delattr(os, "getuid")
+        assert not others_may_write(tmp_path)
 
     def test_where_no_store_can_be_made_the_warning_says_so(self, tmp_path):
         (tmp_path / "file").touch()

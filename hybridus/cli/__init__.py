@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from hybridus._version import __version__
-from hybridus.cli import audit, cache, compare, export, info, models, predict, train
+from hybridus.cli import audit, cache, compare, encoders, export, info, models, predict, train
 from hybridus.cli.console import SCREEN, Commands
 
 app = typer.Typer(
@@ -27,6 +27,7 @@ app.command()(predict.predict)
 app.command()(info.info)
 app.command()(export.export)
 app.command()(models.models)
+app.command()(encoders.encoders)
 app.add_typer(cache.app, name="cache", no_args_is_help=True)
 
 

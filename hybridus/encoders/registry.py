@@ -108,6 +108,8 @@ class EncoderSpec:
         try:
             network = build(input_shape=(*image_size, 3), **self.options)
         except ValueError as error:
+            if isinstance(self.builder, SavedNetwork):
+                raise  # it says what is wrong with the file
             raise ValueError(
                 f"encoder {self.name!r} cannot be built for image_size={image_size}: "
                 f"{str(error).rstrip('.')}. Give an image_size that its builder takes, such as "
@@ -316,8 +318,8 @@ def get_encoder(encoder: str | os.PathLike[str] | EncoderSpec) -> EncoderSpec:
     if not isinstance(encoder, str) or encoder not in _REGISTRY:
         known = list_encoders()
         raise ValueError(
-            f"unknown encoder {encoder!r}{did_you_mean(str(encoder), known)}; known are "
-            f"{', '.join(known)}. "
+            f"unknown encoder {encoder!r}{did_you_mean(str(encoder), known)}; {len(known)} are "
+            "known, and list_encoders() and the command 'hybridus encoders' list them. "
             "register_encoder adds one, in this process alone: for workers pass the EncoderSpec "
             "that it returns. A network that Keras saved is known by its path, 'model.keras'"
         )

@@ -190,8 +190,13 @@ def _bundled(spec: EncoderSpec) -> WeightsSource:
 
 def imagenet_digest(spec: EncoderSpec) -> str | None:
     """Digest of the weights that "imagenet" stands for; None where they must be downloaded."""
-    path = _first_file(*_imagenet_places(spec))
+    path = imagenet_file(spec)
     return None if path is None else _source(path).digest
+
+
+def imagenet_file(spec: EncoderSpec) -> Path | None:
+    """File that "imagenet" stands for; None where it must be downloaded."""
+    return _first_file(*_imagenet_places(spec))
 
 
 def _imagenet_places(spec: EncoderSpec) -> tuple[list[str], list[Path]]:
@@ -215,7 +220,7 @@ def _imagenet(spec: EncoderSpec) -> Path:
     if isinstance(spec.builder, SavedNetwork):
         return existing(spec.builder.path)
     names, cached = _imagenet_places(spec)
-    if (path := _first_file(names, cached)) is not None:
+    if (path := imagenet_file(spec)) is not None:
         return path
     folders = weight_folders()
     reason = "its builder offers no download"
