@@ -59,6 +59,7 @@ def _write(page: Path, done: Sequence[Done]) -> Path:
         names=scans.names,
         audit=_audit(whole),
         features=_features(classified),
+        fitted=None if classified is None else classified.best,
         positive=_positive(classified),
         segmented=(
             None

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from hybridus._sklearn import _safe_indexing
 from hybridus.inputs.images import Images
 from hybridus.inputs.masks import resize_mask
 from hybridus.protocol.resampling import class_scores
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from hybridus.protocol.comparison import Comparison
 
 _N_ERRORS = 12
+_N_LOOKED = 2  # images of a class whose evidence is shown
+_MOST_LOOKED = 8
 _SIDE = 240  # pixels of a picture, at most
 _MAP = (640, 460)
 _MOST_ON_MAP = 5000
@@ -34,6 +37,16 @@ class Error:
     truth: str
     answer: str
     sure: str
+    uri: str
+
+
+@dataclass(frozen=True)
+class Looked:
+    """An image with the evidence for its class."""
+
+    name: str
+    truth: str
+    share: str  # of the evidence on the lesion, where that is known
     uri: str
 
 
@@ -124,6 +137,57 @@ def surest_errors(
         truth, answer = class_name(row["truth"]), class_name(row["answer"])
         errors.append(Error(names[place], truth, answer, sure, data_uri(picture)))
     return errors
+
+
+def looked_at(
+    model: Any,
+    images: Any,
+    answers: pd.DataFrame,
+    read: Images,
+    names: Sequence[str],
+    class_name: Callable[[Any], str],
+    masks: Mapping[int, NDArray[np.bool_]],
+) -> list[Looked]:
+    """Where a fitted classifier looks in images that it was surest of and right about.
+
+    Parameters
+    ----------
+    model : fitted classifier
+    images, read
+        What was compared on, as it was given and as it is read.
+    answers : DataFrame
+        See `answers_of`.
+    masks : mapping of int to array of shape (H, W), bool
+        Lesions of the images that have a mask, by position.
+
+    Raises
+    ------
+    CannotExplainError
+        Where nobody knows where such a model looks.
+    """
+    from hybridus.evidence.explain import explain
+    from hybridus.report.evidence_display import colours_of, tinted
+
+    right = answers[answers["truth"] == answers["answer"]]
+    right = right.sort_values("sure", ascending=False, kind="stable")
+    chosen = right.groupby("truth", sort=True).head(_N_LOOKED).sort_values("truth", kind="stable")
+    places = chosen.index.tolist()[:_MOST_LOOKED]
+    if not places:
+        return []
+    found = explain(model, _safe_indexing(images, places))
+    colours = colours_of(found, found.predicted)
+    shown = []
+    for k, place in enumerate(places):
+        share = ""
+        if (mask := masks.get(place)) is not None and mask.any():
+            plane = np.maximum(found.of(k, found.predicted[k]), 0)
+            inside = resize_mask(mask, plane.shape)
+            on_it = plane[inside].sum() / max(plane.sum(), 1e-12)
+            share = f"{100 * on_it:.0f} % on the lesion ({100 * inside.mean():.0f} % of the image)"
+        picture = small_picture(tinted(read[place], colours[k]), _SIDE)
+        of_class = class_name(chosen["truth"].iloc[k])
+        shown.append(Looked(names[place], of_class, share, data_uri(picture)))
+    return shown
 
 
 def outlined(display: SegmentationDisplay, names: Sequence[str]) -> list[Outlined]:

@@ -23,6 +23,36 @@ _SIDE = 2.3  # inches of an image
 _OPAQUE = 0.75  # of the strongest evidence
 
 
+def colours_of(explanation: Explanation, labels: NDArray) -> list[NDArray[np.float64]]:
+    """Colour the evidence for one class of each image, strongest at the same value for all.
+
+    Returns
+    -------
+    list of arrays of shape (H, W, 4)
+        Red, green, blue and opacity, 0 to 1.
+    """
+    import matplotlib
+
+    maps = [explanation.of(i, label) for i, label in enumerate(labels)]
+    # By the pixel, whatever the size of the image.
+    maps = [one * one.size for one in maps]
+    strongest = float(np.quantile(np.concatenate([np.abs(m).ravel() for m in maps]), 0.99))
+    coloured = []
+    for found in maps:
+        strength = np.clip(found / max(strongest, 1e-12), -1, 1)
+        colours = matplotlib.colormaps["PuOr_r"](0.5 + strength / 2)
+        colours[..., 3] = _OPAQUE * np.sqrt(np.abs(strength))
+        coloured.append(colours)
+    return coloured
+
+
+def tinted(image: NDArray, colours: NDArray) -> NDArray[np.uint8]:
+    """Lay colours with their opacity over a canonical image in grey, (H, W, 3)."""
+    grey = np.clip(to_grey(image), 0, 255)[..., np.newaxis]
+    opacity = colours[..., 3:]
+    return np.rint(grey * (1 - opacity) + 255 * colours[..., :3] * opacity).astype(np.uint8)
+
+
 class EvidenceDisplay:
     """Evidence for a class over each scan: orange speaks for it, blue against it.
 
@@ -172,27 +202,19 @@ class EvidenceDisplay:
             figure = plt.figure(figsize=size, layout="constrained")
         self.figure_ = figure
         self.axes_ = np.ravel(figure.subplots(n_rows, n_columns, squeeze=False))
-        maps = [self.explanation.of(i, label) for i, label in enumerate(self.labels)]
-        # By the pixel, whatever the size of the image.
-        maps = [one * one.size for one in maps]
-        strongest = float(np.quantile(np.concatenate([np.abs(m).ravel() for m in maps]), 0.99))
+        colours = colours_of(self.explanation, self.labels)
         for i, ax in enumerate(self.axes_):
             ax.set_axis_off()
             if i < n_images:
-                self._draw(ax, i, maps[i] / max(strongest, 1e-12), class_names)
+                self._draw(ax, i, colours[i], class_names)
         return self
 
-    def _draw(self, ax: Any, i: int, found: NDArray, class_names: Sequence[str] | None) -> None:
-        import matplotlib
-
+    def _draw(self, ax: Any, i: int, colours: NDArray, class_names: Sequence[str] | None) -> None:
         ax.imshow(to_grey(self.images[i]), cmap="gray", vmin=0, vmax=255)
-        strength = np.clip(found, -1, 1)
-        colours = matplotlib.colormaps["PuOr_r"](0.5 + strength / 2)
-        colours[..., 3] = _OPAQUE * np.sqrt(np.abs(strength))
         ax.imshow(colours)
         if self.masks is not None and self.masks[i].any():
             mask = self.masks[i]
-            height, width = found.shape
+            height, width = colours.shape[:2]
             rows = (np.arange(mask.shape[0]) + 0.5) * height / mask.shape[0] - 0.5
             columns = (np.arange(mask.shape[1]) + 0.5) * width / mask.shape[1] - 0.5
             ax.contour(columns, rows, mask.astype(float), [0.5], colors=YELLOW, linewidths=1.2)

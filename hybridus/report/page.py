@@ -17,12 +17,14 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from hybridus._sklearn import _safe_indexing
+from hybridus.exceptions import CannotExplainError
 from hybridus.inputs.files import replacing
 from hybridus.inputs.images import Images, as_images
+from hybridus.inputs.masks import as_masks
 from hybridus.protocol.digests import versions
 from hybridus.report.confusion import class_name as name_of_class
 from hybridus.report.drawings import draw_answers, draw_forest, draw_training
-from hybridus.report.evidence import answers_of, draw_map, outlined, surest_errors
+from hybridus.report.evidence import answers_of, draw_map, looked_at, outlined, surest_errors
 from hybridus.report.feature_map import lay_out
 from hybridus.report.score_tables import diagnosis_table, score_table
 from hybridus.report.segmentation import SegmentationDisplay
@@ -47,6 +49,7 @@ def write_report(
     names: Sequence[str] | None = None,
     audit: Audit | None = None,
     features: ArrayLike | str | None = "bundled",
+    fitted: Any = None,
     positive: Any = None,
     segmented: ArrayLike | None = None,
     drawn: Mapping[str, tuple[Any, Any]] | None = None,
@@ -78,6 +81,8 @@ def write_report(
     features : array-like of shape (n_images, n_features), "bundled" or None, default="bundled"
         What the map of the images is drawn by; "bundled" encodes them by the network that ships
         with hybridus, and None draws no map.
+    fitted : fitted classifier, default=None
+        The best one, fitted on all images: where it looks is shown on some of them.
     positive : class, default=None
         What is looked for, such as malignant: adds sensitivity, specificity and AUC of it; see
         `Comparison.one_against_rest`.
@@ -148,6 +153,7 @@ def write_report(
         "command": command,
         "masks": None,
         "errors": None,
+        "evidence": None,
         "map": None,
     }
     if read is not None:
@@ -165,6 +171,10 @@ def write_report(
                 "n_wrong": int((answers["truth"] != answers["answer"]).sum()),
                 "shown": surest_errors(answers, read, shown_names, named, _groups(tasks, audit)),
             }
+            if fitted is not None:
+                lesions = {} if masks is None else _lesions(masks, segmented, len(read))
+                about_images = (images, answers, read, shown_names, named, lesions)
+                context["evidence"] = _evidence(best, fitted, *about_images)
         if features is not None and labels is not None:
             rows = _bundled(images, value_range) if isinstance(features, str) else features
             pairs = np.zeros((0, 2), int) if audit is None else audit.pairs[["first", "second"]]
@@ -319,6 +329,20 @@ def _masks(
     )
     shown = outlined(display, [names[i] for i in places])
     return {"model": model, "n": len(tested), "shown": shown}
+
+
+def _lesions(masks: Any, segmented: ArrayLike | None, n: int) -> dict[int, NDArray[np.bool_]]:
+    """Mask of each image that has one, by its position."""
+    places = np.arange(n) if segmented is None else np.asarray(segmented)
+    return dict(zip(places.tolist(), as_masks(masks), strict=True))
+
+
+def _evidence(model: str, fitted: Any, *about_images: Any) -> dict[str, Any]:
+    """Where the best classifier looks, or why that cannot be told."""
+    try:
+        return {"model": model, "shown": looked_at(fitted, *about_images), "why_not": ""}
+    except CannotExplainError as error:
+        return {"model": model, "shown": [], "why_not": str(error)}
 
 
 def _bundled(images: Any, value_range: tuple[float, float] | None) -> NDArray:
