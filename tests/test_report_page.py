@@ -14,11 +14,13 @@ from sklearn.dummy import DummyClassifier
 from sklearn.naive_bayes import GaussianNB
 from sklearn.svm import SVC
 from tiny_images import discs
+from tiny_networks import TINY
 
-from hybridus import audit, compare
+from hybridus import audit, compare, make_hybrid_classifier
 from hybridus.protocol.comparison import Comparison
 from hybridus.report import page as page_module
 from hybridus.report.answer import say_answer, say_limits
+from hybridus.report.evidence import answers_of
 from hybridus.report.page import write_report
 
 matplotlib.use("Agg")
@@ -241,6 +243,33 @@ def test_masks_of_a_part_of_the_images_are_named_right(scans, of_masks, tmp_path
     assert len(shown) == 9
     assert {i - 36 for i in shown} <= set(first.test.tolist())
     assert f"Masks of {of_masks.table.index[0]}" in written
+
+
+def test_where_the_best_classifier_looks_is_shown_or_why_not(scans, found, of_masks, tmp_path):
+    images, masks, target = scans
+    given = {"images": images, "target": target, "masks": masks, "features": None}
+    fitted = make_hybrid_classifier(TINY, "logreg", weights="random", cache=False)
+    fitted.fit(images, target)
+    both = {"classification": found, "segmentation": of_masks, **given}
+    page = write_report(
+        tmp_path / "x.html", names=NAMES, class_names=CLASSES, fitted=fitted, **both
+    )
+    section = re.search('<section id="evidence">(.*?)</section>', page.read_text(), re.DOTALL)[1]
+    shown = re.findall('<img src="data:image/(?:png|jpeg);base64,([^"]+)" alt="', section)
+    answers = answers_of(found, str(found.table.index[0]))
+    right = answers[answers["truth"] == answers["answer"]]
+    assert len(shown) == right.groupby("truth").head(2).shape[0] > 0
+    assert section.count("% on the lesion") == len(shown)
+    assert HOSTILE not in section
+    fewer = write_report(tmp_path / "y.html", classification=found, fitted=GaussianNB(), **given)
+    text = text_of(fewer)
+    assert "This cannot be told of it: GaussianNB cannot be explained" in text
+    nobody = [dataclasses.replace(one, predictions=(one.truth + 1) % 3) for one in found.results]
+    none_right = Comparison(nobody, split=found.split)
+    text = text_of(
+        write_report(tmp_path / "z.html", classification=none_right, fitted=fitted, **given)
+    )
+    assert "Where" in text
 
 
 def wins(n, right, names=("good", "bad")):

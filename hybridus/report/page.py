@@ -337,10 +337,11 @@ def _lesions(masks: Any, segmented: ArrayLike | None, n: int) -> dict[int, NDArr
     return dict(zip(places.tolist(), as_masks(masks), strict=True))
 
 
-def _evidence(model: str, fitted: Any, *about_images: Any) -> dict[str, Any]:
+def _evidence(model: str, fitted: Any, *about_images: Any) -> dict[str, Any] | None:
     """Where the best classifier looks, or why that cannot be told."""
     try:
-        return {"model": model, "shown": looked_at(fitted, *about_images), "why_not": ""}
+        shown = looked_at(fitted, *about_images)
+        return {"model": model, "shown": shown, "why_not": ""} if shown else None
     except CannotExplainError as error:
         return {"model": model, "shown": [], "why_not": str(error)}
 
