@@ -15,16 +15,13 @@ from hybridus.encoders.registry import EncoderSpec, get_encoder
 
 pytestmark = pytest.mark.slow
 
-# The cheapest of each function of keras.applications; others differ in numbers of blocks alone.
-# HYBRIDUS_WHOLE_CATALOG=1 tries all of them.
-_CHEAPEST = {
-    *("mobilenet_0.25", "mobilenet_v2_0.5", "mobilenet_v3_small", "vgg19", "resnet50"),
-    *("resnet50_v2", "densenet121", "efficientnet_b0", "efficientnet_v2_b0", "convnext_tiny"),
-    *("xception", "inception_v3", "nasnet_mobile"),
-}
+# HYBRIDUS_WHOLE_CATALOG=1 tries all 42, which takes some twenty minutes.
+_TRIED = {"mobilenet_0.25", "mobilenet_v3_small", "efficientnet_b0"}
+_TRAINED = {"mobilenet_v3_small"}
 _WHOLE = bool(os.environ.get("HYBRIDUS_WHOLE_CATALOG"))
 _SIDES = {"xception": 71, "inception_v3": 75, "inception_resnet_v2": 75}
-ROWS = [row for row in CATALOG if _WHOLE or row.name in _CHEAPEST]
+ROWS = [row for row in CATALOG if _WHOLE or row.name in _TRIED]
+TRAINED = [row for row in CATALOG if _WHOLE or row.name in _TRAINED]
 
 
 def side_of(row):
@@ -90,7 +87,7 @@ def test_a_row_says_what_keras_builds_and_both_engines_agree(row, built_once):
     np.testing.assert_allclose(found, expected, rtol=2e-4, atol=1e-4 * np.abs(expected).max())
 
 
-@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
+@pytest.mark.parametrize("row", TRAINED, ids=lambda row: row.name)
 def test_a_row_can_be_fine_tuned(row):
     images = np.random.default_rng(0).integers(0, 256, (4, 32, 32), dtype=np.uint8)
     net = FineTunedClassifier(
@@ -111,13 +108,6 @@ def test_names_are_many_and_each_its_own():
     names = [row.name for row in CATALOG]
     assert len(names) == len(set(names)) >= 40
     assert set(names) <= set(list_encoders())
-    functions = {row.builder for row in CATALOG}
-    assert {row.builder for row in CATALOG if row.name in _CHEAPEST} >= functions - {
-        *(row.builder for row in CATALOG if row.name.startswith(("resnet1", "densenet1"))),
-        *(f"EfficientNetB{k}" for k in range(8)),
-        *(f"EfficientNetV2{k}" for k in ("B1", "B2", "B3", "S")),
-        *("MobileNetV3Large", "VGG16", "DenseNet201", "ConvNeXtSmall", "InceptionResNetV2"),
-    }
 
 
 def test_rows_become_specs_that_need_no_keras():

@@ -3,6 +3,7 @@
 import functools
 import hashlib
 import json
+import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import KW_ONLY
 from typing import Any, ClassVar
@@ -73,11 +74,11 @@ class TextureFeatures(OnImages, TransformerMixin, BaseEstimator):
 
     _: KW_ONLY
     kinds: Sequence[str] = ("intensity", "glcm", "lbp", "hog", "gabor")
-    cache: bool | str | FeatureStore = True
+    cache: bool | str | os.PathLike | FeatureStore = True
 
     _parameter_constraints: ClassVar[dict] = {
         "kinds": [list, tuple],
-        "cache": ["boolean", str, FeatureStore],
+        "cache": ["boolean", str, os.PathLike, FeatureStore],
     }
 
     @all_or_nothing
