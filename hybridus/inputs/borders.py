@@ -19,7 +19,7 @@ def inside_border(plane: NDArray) -> tuple[slice, slice]:
     >>> import numpy as np
     >>> from hybridus.inputs.borders import inside_border
     >>> scan = np.zeros((60, 90), np.uint8)
-    >>> scan[10:50, 20:80] = np.arange(60)
+    >>> scan[10:50, 20:80] = 100 + np.arange(60)
     >>> inside_border(scan)
     (slice(10, 50, None), slice(20, 80, None))
     """
