@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from browser import Browser
 from cli_estimators import BrightSegmenter
+from sklearn.base import clone
 from sklearn.dummy import DummyClassifier
 from sklearn.naive_bayes import GaussianNB
 from sklearn.svm import SVC
@@ -17,10 +18,11 @@ from tiny_images import discs
 from tiny_networks import TINY
 
 from hybridus import audit, compare, make_hybrid_classifier
+from hybridus.inputs.images import as_images
 from hybridus.protocol.comparison import Comparison
 from hybridus.report import page as page_module
 from hybridus.report.answer import say_answer, say_limits
-from hybridus.report.evidence import answers_of
+from hybridus.report.evidence import answers_of, looked_at
 from hybridus.report.page import write_report
 
 matplotlib.use("Agg")
@@ -261,6 +263,18 @@ def test_where_the_best_classifier_looks_is_shown_or_why_not(scans, found, of_ma
     assert len(shown) == right.groupby("truth").head(2).shape[0] > 0
     assert section.count("% on the lesion") == len(shown)
     assert HOSTILE not in section
+    # The model shown was fitted on other labels: what it says, and so draws, is told.
+    with_names = looked_at(
+        clone(fitted).fit(images, np.array(["a", "b", "c"])[(target + 1) % 3]),
+        images,
+        answers,
+        as_images(images),
+        NAMES,
+        CLASSES.__getitem__,
+        {},
+    )
+    assert len(with_names) == len(shown)
+    assert {one.answer for one in with_names} <= {"a", "b", "c"}
     fewer = write_report(tmp_path / "y.html", classification=found, fitted=GaussianNB(), **given)
     text = text_of(fewer)
     assert "This cannot be told of it: GaussianNB cannot be explained" in text

@@ -42,10 +42,11 @@ class Error:
 
 @dataclass(frozen=True)
 class Looked:
-    """An image with the evidence for its class."""
+    """An image with the evidence for the answer to it."""
 
     name: str
     truth: str
+    answer: str  # of the model that is shown, whose evidence it is
     share: str  # of the evidence on the lesion, where that is known
     uri: str
 
@@ -185,8 +186,10 @@ def looked_at(
             on_it = plane[inside].sum() / max(plane.sum(), 1e-12)
             share = f"{100 * on_it:.0f} % on the lesion ({100 * inside.mean():.0f} % of the image)"
         picture = small_picture(tinted(read[place], colours[k]), _SIDE)
-        of_class = class_name(chosen["truth"].iloc[k])
-        shown.append(Looked(names[place], of_class, share, data_uri(picture)))
+        truth, answer = class_name(chosen["truth"].iloc[k]), found.predicted[k]
+        # A model that was fitted for use answers with the names of the classes.
+        told = str(answer) if isinstance(answer, str) else class_name(answer)
+        shown.append(Looked(names[place], truth, told, share, data_uri(picture)))
     return shown
 
 
