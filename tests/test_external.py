@@ -227,3 +227,20 @@ def test_segmenters_are_judged_elsewhere():
     fitted = fit_with_groups(clone(pixels), phantoms.images, phantoms.masks, None)
     expected = LesionScores()(fitted, other.images, other.masks)
     assert found.table.loc["pixels", "dice_mean"] == pytest.approx(expected["dice"])
+
+
+def test_the_page_shows_what_is_lost_elsewhere(tmp_path):
+    found = compared()
+    page = found.report(tmp_path / "page.html", features=None).read_text()
+    there, best = found.external["elsewhere"], found.table.index[0]
+    assert "On elsewhere, which no model was fitted on" in page
+    for name in ("accuracy", "macro_ovr_auc"):
+        assert f"{there.table.loc[best, f'{name}_mean']:.3f}<small>" in page
+    lost = found.table.loc[best, "accuracy_mean"] - there.table.loc[best, "accuracy_mean"]
+    assert f'<td class="n">{lost:.3f}</td></tr>' in page
+    assert f"On elsewhere, which it was not fitted on, {best} reaches" in page
+    assert "not about another hospital" not in page
+    alone = compare(MODELS, X[INSIDE], Y[INSIDE], groups="independent", n_splits=3)
+    page = alone.report(tmp_path / "alone.html", features=None).read_text()
+    assert "not about another hospital" in page
+    assert "which no model was fitted on" not in page

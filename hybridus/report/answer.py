@@ -117,7 +117,15 @@ def say_limits(comparison: Comparison) -> list[str]:
             f"The best was chosen of {len(comparison.table)} on the same folds that are reported, "
             "which flatters it slightly."
         )
-    said.append("All this is about other data of the same kind, not about another hospital.")
+    for name, there in comparison.external.items():
+        if best in there.table.index:
+            reached = _score(there, best, metric)
+            said.append(
+                f"On {name}, which it was not fitted on, {best} reaches {reached}: expect that of "
+                "other sets like it, not the score above."
+            )
+    if not comparison.external:
+        said.append("All this is about other data of the same kind, not about another hospital.")
     return said
 
 

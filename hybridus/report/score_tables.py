@@ -61,6 +61,39 @@ def score_table(key: str, compared: Comparison) -> dict[str, Any]:
         + " ↓: lower is better." * any(name in _LOWER_IS_BETTER for name in metrics)
         + tested * (len(table) > 1),
         "conclusions": compared.conclusions,
+        "elsewhere": [
+            external_table(compared, name, there) for name, there in compared.external.items()
+        ],
+    }
+
+
+def external_table(compared: Comparison, name: str, there: Comparison) -> dict[str, Any]:
+    """Say what models are worth on a set that none was fitted on, and what they lose there."""
+    table, intervals = there.table, there.intervals.to_dict("index")
+    metrics = [one for one in there.metrics if table[f"{one}_mean"].notna().any()]
+    ranked = compared.metrics[0]
+    lost = (compared.table[f"{ranked}_mean"] - table[f"{ranked}_mean"]).to_dict()
+    rows = [
+        {
+            "model": str(model),
+            "cells": [
+                {
+                    "score": _score(row[f"{one}_mean"], np.nan, one),
+                    "interval": _interval(intervals[model, one], one),
+                }
+                for one in metrics
+            ],
+            "lost": _score(lost[model], np.nan, ranked),
+        }
+        for model, row in zip(table.index, table.to_dict("records"), strict=True)
+    ]
+    return {
+        "name": name,
+        "said": there.split,
+        "headings": [heading(one) + " ↓" * (one in _LOWER_IS_BETTER) for one in metrics],
+        "rows": rows,
+        "ranked": heading(ranked),
+        "conclusions": there.conclusions,
     }
 
 
