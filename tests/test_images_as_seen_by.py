@@ -4,10 +4,12 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 from sklearn.base import BaseEstimator
+from sklearn.ensemble import VotingClassifier
 from sklearn.model_selection import GridSearchCV
-from sklearn.pipeline import make_pipeline
+from sklearn.pipeline import FeatureUnion, make_pipeline
+from sklearn.svm import SVC
 
-from hybridus import SpeckleFilter, UNetSegmenter, VotingSegmenter
+from hybridus import DeepFeatureExtractor, SpeckleFilter, UNetSegmenter, VotingSegmenter
 from hybridus.inputs.images import as_images, images_as_seen_by
 from hybridus.report import SegmentationDisplay
 
@@ -61,8 +63,24 @@ def test_displays_of_a_segmenter_without_a_range_refuse_another_scale():
         make_pipeline("passthrough", UNetSegmenter(value_range=(0, 4095))),
         GridSearchCV(UNetSegmenter(value_range=(0, 4095)), {}),
         GridSearchCV(make_pipeline(UNetSegmenter(value_range=(0, 4095))), {}),
+        make_pipeline(
+            FeatureUnion([("none", "drop"), ("a", DeepFeatureExtractor(value_range=(0, 4095)))]),
+            SVC(),
+        ),
+        VotingClassifier(
+            [("a", make_pipeline(DeepFeatureExtractor(value_range=(0, 4095)), SVC()))]
+        ),
     ],
-    ids=["plain", "average", "pipeline", "passed through", "search", "search of a pipeline"],
+    ids=[
+        "plain",
+        "average",
+        "pipeline",
+        "passed through",
+        "search",
+        "its pipeline",
+        "union",
+        "vote",
+    ],
 )
 def test_the_range_is_that_of_what_reads_the_images(model):
     images, masks = twelve_bits((8, 8))

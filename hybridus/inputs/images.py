@@ -129,14 +129,18 @@ def validate_images(
     return images
 
 
+# Where scikit-learn's compositions keep (name, estimator) of what they are made of.
+_PARTS = ("steps", "transformer_list", "estimators")
+
+
 def images_as_seen_by(estimator: Any, X: Any) -> Images:
     """Read images as an estimator does, by its ``image_shape`` and ``value_range``.
 
     Parameters
     ----------
     estimator : estimator
-        Of a search, the one that it fits counts, of a pipeline the first step; without either
-        parameter images are read as `as_images` reads them.
+        Of a search, the one that it fits counts, of a pipeline the first step, of a union or a
+        vote the first part; without either parameter images are read as `as_images` reads them.
     X : images
 
     Returns
@@ -158,14 +162,15 @@ def images_as_seen_by(estimator: Any, X: Any) -> Images:
     >>> images_as_seen_by(model, np.full((1, 8, 8), 1365, "uint16"))[0].max().item()
     85
     """
-    while True:
-        if getattr(estimator, "steps", None):
-            kept = [step for _, step in estimator.steps if step not in (None, "passthrough")]
+    while not hasattr(estimator, "value_range"):
+        held = (getattr(estimator, name, None) for name in _PARTS)
+        if parts := next((one for one in held if one), None):
+            kept = [part for _, part in parts if part not in (None, "passthrough", "drop")]
             estimator = kept[0] if kept else None
-        elif hasattr(estimator, "value_range") or not hasattr(estimator, "estimator"):
-            break
-        else:
+        elif hasattr(estimator, "estimator"):
             estimator = getattr(estimator, "best_estimator_", estimator.estimator)
+        else:
+            break
     return as_images(
         X,
         image_shape=getattr(estimator, "image_shape", None),
