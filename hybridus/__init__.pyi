@@ -39,6 +39,7 @@ from .evidence.explain import (
     evidence_on_lesion as evidence_on_lesion,
     explain as explain,
 )
+from .evidence.scorer import EvidenceScorer as EvidenceScorer
 from .exceptions import WeightsNotFoundError as WeightsNotFoundError
 from .exporting.export import export as export
 from .inputs.augmentation import Augmentation as Augmentation

@@ -4,14 +4,15 @@ import warnings
 
 import numpy as np
 import pytest
+import sklearn
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.decomposition import PCA
-from sklearn.ensemble import RandomForestClassifier
+from sklearn.ensemble import RandomForestClassifier, VotingClassifier
 from sklearn.feature_selection import SelectKBest
 from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LogisticRegression, RidgeClassifier
-from sklearn.model_selection import GridSearchCV
+from sklearn.model_selection import GridSearchCV, cross_validate
 from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import FeatureUnion, make_pipeline
 from sklearn.preprocessing import MinMaxScaler, Normalizer, RobustScaler, StandardScaler
@@ -20,6 +21,7 @@ from sklearn.svm import SVC, LinearSVC, NuSVC
 import hybridus
 from hybridus import (
     DeepFeatureExtractor,
+    EvidenceScorer,
     FineTunedClassifier,
     LesionFeatures,
     PixelSegmenter,
@@ -29,9 +31,11 @@ from hybridus import (
     explain,
     make_breast_phantoms,
     make_hybrid_classifier,
+    make_preset,
 )
 from hybridus.evidence.heads import head_slopes, through_step
 from hybridus.evidence.places import check_places
+from hybridus.evidence.votes import slopes_of_probabilities
 from hybridus.exceptions import CannotExplainError
 from hybridus.protocol.final import fit_final
 from hybridus.protocol.run import run_fold
@@ -63,6 +67,18 @@ def network(phantoms):
         max_epochs=2,
         random_state=0,
     ).fit(phantoms.images, phantoms.target)
+
+
+@pytest.fixture(scope="module")
+def vote(phantoms):
+    pixels = PixelSegmenter(LogisticRegression(), "basic", mask_size=32, random_state=0)
+    known = FrozenEstimator(pixels.fit(phantoms.images, phantoms.masks))
+    members = [
+        ("whole", hybrid(layers=LAYERS)),
+        ("lesion", make_pipeline(LesionFeatures(known), StandardScaler(), hybrid()["head"])),
+    ]
+    vote = VotingClassifier(members, voting="soft", weights=[3, 1])
+    return vote.fit(list(phantoms.images), phantoms.target + 5)
 
 
 def hybrid(head="logreg", **parameters):
@@ -307,6 +323,81 @@ class TestInComparisons:
         np.testing.assert_array_equal(explain(search, phantoms.images[:2]).maps, plain.maps)
         final = fit_final(hybrid(layers=LAYERS), phantoms.images, phantoms.target).estimator
         assert explain(final, phantoms.images[:2]).maps[0].shape == (3, 64, 64)
+
+
+class TestVotes:
+    def test_maps_and_offset_sum_to_the_mean_probability(self, vote, phantoms):
+        found = explain(vote, phantoms.images[:3])
+        said = vote.predict_proba(phantoms.images[:3])
+        np.testing.assert_allclose(sums(found), said, atol=1e-5)
+        np.testing.assert_allclose(found.scores, said)
+        assert found.classes.tolist() == [5, 6, 7]
+        np.testing.assert_array_equal(found.predicted, vote.predict(phantoms.images[:3]))
+
+    def test_evidence_of_a_member_counts_by_what_it_moves(self, vote, phantoms):
+        """A small change of what a member says changes the mean as the maps say."""
+        member = vote.named_estimators_["lesion"]
+        lesions, scaler, head = (step for _, step in member.steps)
+        one = phantoms.images[:1]
+        features = scaler.transform(lesions.transform(one))
+        slight = 1e-3
+        moved = head.predict_proba((1 - slight) * features) - head.predict_proba(features)
+        found = explain(vote, one)
+        named = found.by_feature.filter(regex="^lesion__", axis=0)
+        assert len(named) == 74
+        # All its features together, as far as they are from the mean of training.
+        np.testing.assert_allclose(
+            named.sum().to_numpy(), -moved[0] / slight / 4, rtol=5e-3, atol=1e-6
+        )
+
+    def test_of_one_member_a_vote_is_that_member(self, phantoms):
+        vote = VotingClassifier([("a", hybrid(layers=LAYERS)), ("b", "drop")], voting="soft")
+        y = (phantoms.target == 1).astype(int)
+        vote.fit(phantoms.images, y)
+        alone = explain(vote.estimators_[0], phantoms.images[:2])
+        found = explain(vote, phantoms.images[:2])
+        p = vote.predict_proba(phantoms.images[:2])
+        slope = (p[:, 0] * p[:, 1])[:, np.newaxis, np.newaxis]  # of a logistic curve
+        for k in (0, 1):
+            np.testing.assert_allclose(
+                np.stack(found.maps)[:, k], np.stack(alone.maps)[:, k] * slope, atol=1e-7
+            )
+
+    def test_what_has_no_slope_is_refused(self, vote, phantoms):
+        majority = VotingClassifier([("a", hybrid(layers=LAYERS))])
+        majority.fit(phantoms.images, phantoms.target)
+        with pytest.raises(CannotExplainError, match="voting='soft'"):
+            explain(majority, phantoms.images[:2])
+        with pytest.raises(CannotExplainError, match="probabilities of forest are no softmax"):
+            slopes_of_probabilities(
+                "forest", np.array([[0.0, 1], [2, 0]]), np.array([[0.5, 0.5], [0.1, 0.9]])
+            )
+
+    def test_the_preset_of_whole_image_and_lesion_is_known(self):
+        assert make_preset("lesion-fusion").voting == "soft"
+
+
+class TestScorer:
+    def test_it_is_the_score_of_a_comparison(self, phantoms):
+        given = phantoms.images, phantoms.target
+        folds = [(np.arange(15), np.arange(15, 30))]
+        pipe = hybrid(layers=LAYERS)
+        with sklearn.config_context(enable_metadata_routing=True):
+            found = cross_validate(
+                pipe,
+                *given,
+                cv=folds,
+                scoring={"evidence": EvidenceScorer(), "accuracy": "accuracy"},
+                params={"masks": phantoms.masks},
+            )
+        fold = run_fold(pipe, *given, folds[0], "accuracy", masks=phantoms.masks)
+        assert found["test_evidence"][0] == pytest.approx(fold.scores["evidence_on_lesion"])
+        assert found["test_accuracy"][0] == fold.scores["accuracy"]
+
+    def test_without_masks_it_says_how_to_give_them(self, phantoms):
+        pipe = hybrid(layers=LAYERS).fit(phantoms.images, phantoms.target)
+        with pytest.raises(ValueError, match="enable_metadata_routing"):
+            EvidenceScorer()(pipe, phantoms.images, phantoms.target)
 
 
 class TestRefusals:

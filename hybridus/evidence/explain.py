@@ -10,6 +10,7 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import is_classifier
 from sklearn.calibration import CalibratedClassifierCV
+from sklearn.ensemble import VotingClassifier
 from sklearn.frozen import FrozenEstimator
 from sklearn.pipeline import Pipeline
 from sklearn.utils import check_consistent_length
@@ -20,6 +21,7 @@ from hybridus.estimators.classifiers import FineTunedClassifier
 from hybridus.estimators.trained import plain_batches
 from hybridus.evidence.heads import head_slopes, layered_slopes, through_step
 from hybridus.evidence.places import Placed, check_places, on_image, place_features, place_maps
+from hybridus.evidence.votes import members_of, slopes_of_probabilities
 from hybridus.exceptions import CannotExplainError
 from hybridus.inputs.images import Images, images_as_seen_by
 from hybridus.inputs.masks import as_masks, resize_mask
@@ -41,7 +43,7 @@ class Explanation:
         Evidence by position, at the size of each image: positive speaks for the class.
     scores : array of shape (n_samples, n_classes)
         What the classifier decides by, before probabilities; see
-        `hybridus.evidence.heads.head_slopes`.
+        `hybridus.evidence.heads.head_slopes`. Of votes the mean probability.
     offset : array of shape (n_samples, n_classes)
         The score where every feature has its mean in training. Of linear heads the same for all
         images; of others what the slopes leave unexplained is in it.
@@ -127,8 +129,9 @@ def explain(estimator: Any, X: Any) -> Explanation:
     ----------
     estimator : fitted classifier
         A pipeline of `DeepFeatureExtractor`, `LesionFeatures` or a `FeatureUnion` of these, scalers
-        and a head; a `FineTunedClassifier`; a search over these, or one of them with calibrated
-        probabilities.
+        and a head; a `FineTunedClassifier`; a `sklearn.ensemble.VotingClassifier` of these that
+        averages probabilities (``voting="soft"``, as the preset ``lesion-fusion``); a search over
+        one of them, or one of them with calibrated probabilities.
     X : images
         See `hybridus.inputs.images.as_images`.
 
@@ -146,7 +149,9 @@ def explain(estimator: Any, X: Any) -> Explanation:
     A feature that is an average over positions is a sum of what the positions add; so is the
     score of a linear head, exactly. Of each feature what counts is its difference from the mean in
     training. Of kernels and perceptrons the slopes of the score at the features of this image stand
-    for the weights. Of a fine-tuned network that is Grad-CAM without its rectification.
+    for the weights. Of a fine-tuned network that is Grad-CAM without its rectification. Of a vote
+    the evidence of each member counts by the slope of the mean probability at its scores: a member
+    that is sure of itself moves little.
 
     References
     ----------
@@ -170,6 +175,8 @@ def explain(estimator: Any, X: Any) -> Explanation:
     model = _plain(estimator)
     check_is_fitted(model)
     check_explainable(model)
+    if isinstance(model, VotingClassifier):
+        return _of_vote(model, estimator, X)
     images = images_as_seen_by(model, X)
     parts = []
     for start in range(0, len(images), _TOGETHER):
@@ -218,6 +225,10 @@ def check_explainable(estimator: Any) -> None:
     model = _plain(estimator)
     if isinstance(model, FineTunedClassifier):
         return
+    if isinstance(model, VotingClassifier):
+        for member in members_of(model):
+            check_explainable(member.model)
+        return
     check_places(model.steps[0][1])
     head = model.steps[-1][1]
     width = getattr(head, "n_features_in_", None)
@@ -245,14 +256,58 @@ def _plain(estimator: Any) -> Any:
             model = model.calibrated_classifiers_[0].estimator
         else:
             break
-    if isinstance(model, FineTunedClassifier):
+    if isinstance(model, FineTunedClassifier | VotingClassifier):
         return model
     if isinstance(model, Pipeline) and is_classifier(model) and len(model.steps) > 1:
         return model
     raise CannotExplainError(
         f"{type(model).__name__} cannot be explained: expected a pipeline of features and a "
-        "classifier, as make_hybrid_classifier makes them, or a FineTunedClassifier"
+        "classifier, as make_hybrid_classifier makes them, a FineTunedClassifier, or a "
+        "VotingClassifier of these"
     )
+
+
+def _of_vote(vote: VotingClassifier, estimator: Any, X: Any) -> Explanation:
+    """Put the evidence of the members together, by what each moves of the mean probability."""
+    members = members_of(vote)
+    found, slopes = [], []
+    said: Any = 0.0
+    for member in members:
+        one = explain(member.model, X)
+        probabilities = np.asarray(member.model.predict_proba(X), np.float64)
+        by_score = slopes_of_probabilities(member.name, one.scores, probabilities)
+        found.append(one)
+        slopes.append(member.share * by_score)
+        said = said + member.share * probabilities
+    pairs = list(zip(found, slopes, strict=True))
+    maps = [
+        np.sum([np.tensordot(slope[i], one.maps[i], axes=1) for one, slope in pairs], axis=0)
+        for i in range(len(found[0].maps))
+    ]
+    elsewhere = np.sum([np.einsum("skm,sm->sk", s, one.elsewhere) for one, s in pairs], axis=0)
+    classes = np.asarray(estimator.classes_)
+    named = [
+        _moved(one.by_feature, slope, member.name, classes)
+        for one, slope, member in zip(found, slopes, members, strict=True)
+        if one.by_feature is not None
+    ]
+    return Explanation(
+        maps=[one.astype(np.float32) for one in maps],
+        scores=said,
+        offset=said - np.stack([one.sum(axis=(1, 2)) for one in maps]) - elsewhere,
+        elsewhere=elsewhere,
+        classes=classes,
+        predicted=np.asarray(estimator.predict(X)),
+        by_feature=pd.concat(named) if named else None,
+    )
+
+
+def _moved(table: pd.DataFrame, slopes: NDArray, name: str, classes: NDArray) -> pd.DataFrame:
+    """Turn the evidence of named features of one member into what it moves of the mean."""
+    values = table.to_numpy().reshape(len(table), *slopes.shape[:2])
+    moved = np.einsum("skm,fsm->fsk", slopes, values).reshape(len(table), -1)
+    columns = pd.MultiIndex.from_product([range(len(slopes)), classes], names=["sample", "class"])
+    return pd.DataFrame(moved, [f"{name}__{row}" for row in table.index], columns)
 
 
 def _of_pipeline(model: Pipeline, images: Images) -> tuple[NDArray, list[Placed]]:
