@@ -42,6 +42,7 @@ from .evidence.explain import (
 from .evidence.scorer import EvidenceScorer as EvidenceScorer
 from .exceptions import WeightsNotFoundError as WeightsNotFoundError
 from .exporting.export import export as export
+from .extraction.extract import Extraction as Extraction, extract as extract
 from .inputs.augmentation import Augmentation as Augmentation
 from .inputs.dicom_paths import dicom_path as dicom_path
 from .persistence.card import ModelCard as ModelCard

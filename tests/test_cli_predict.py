@@ -183,7 +183,7 @@ def test_files_that_cannot_be_read_are_listed_and_the_others_answered(trained, s
 
 
 def test_a_line_tells_how_far_a_long_run_is(trained, scans, tmp_path, monkeypatch):
-    monkeypatch.setattr("hybridus.cli.predict._LINE_EVERY", 0.0)
+    monkeypatch.setattr("hybridus.cli.progress._LINE_EVERY", 0.0)
     out = tmp_path / "answers"
     done = run("predict", trained / "pixels.hybridus", scans / "new", "--out", out, "--batch", 4)
     assert "4 of " in done.stderr

@@ -8,7 +8,18 @@ from typing import Annotated
 import typer
 
 from hybridus._version import __version__
-from hybridus.cli import audit, cache, compare, encoders, export, info, models, predict, train
+from hybridus.cli import (
+    audit,
+    cache,
+    compare,
+    encoders,
+    export,
+    extract,
+    info,
+    models,
+    predict,
+    train,
+)
 from hybridus.cli.console import SCREEN, Commands
 
 app = typer.Typer(
@@ -24,6 +35,7 @@ app.command(help=compare.HELP)(compare.compare)
 app.command()(audit.audit)
 app.command()(train.train)
 app.command()(predict.predict)
+app.command()(extract.extract)
 app.command()(info.info)
 app.command()(export.export)
 app.command()(models.models)

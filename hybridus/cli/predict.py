@@ -5,10 +5,7 @@ Only light modules are imported at the top: help and mistyped options answer at 
 
 from __future__ import annotations
 
-import csv
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,14 +13,14 @@ import typer
 from rich.markup import escape
 
 from hybridus.cli.answers import Classes, Masks, why_unreadable
-from hybridus.cli.console import NOTES, tell, user_errors, warn
+from hybridus.cli.console import tell, user_errors, warn
 from hybridus.cli.images import find_files, names_of
 from hybridus.cli.options import CropOfDicom, FrameOfDicom, read_frame
+from hybridus.cli.written import table_whole, write_unreadable
 
 if TYPE_CHECKING:
     from hybridus.persistence.card import ModelCard
 
-_LINE_EVERY = 30.0  # seconds, where lines stay: in files and pipes
 _TOGETHER = {"classify": 512, "segment": 32}
 
 
@@ -78,6 +75,8 @@ def predict(
 
     Files that cannot be read are listed in OUT/unreadable.csv, and the exit code is then 1.
     """
+    from hybridus.cli.progress import counting
+
     started = time.perf_counter()
     with user_errors():
         files, n_masks = find_files(images)
@@ -97,7 +96,10 @@ def predict(
         else Classes(estimator, card)
     )
     n_referred = 0
-    with _table(out / "predictions.csv", answer.columns) as table, _counting(len(files)) as count:
+    with (
+        table_whole(out / "predictions.csv", answer.columns) as table,
+        counting(len(files)) as count,
+    ):
         for start in range(0, len(files), size):
             places = range(start, min(len(files), start + size))
             rows, lost = _answered(answer, [paths[i] for i in places], list(places))
@@ -106,7 +108,7 @@ def predict(
                 n_referred += answer.refers and row[-1] == "yes"
             unreadable += [(files[place], why) for place, why in lost]
             count(len(places))
-    _write_unreadable(out / "unreadable.csv", unreadable)
+    write_unreadable(out / "unreadable.csv", unreadable)
     n_read = len(files) - len(unreadable)
     rate = n_read / (time.perf_counter() - started)
     tell(f"written  {escape(str(out / 'predictions.csv'))}: {n_read} images, {rate:.0f} a second")
@@ -160,56 +162,3 @@ def _answered(
         return [], list(lost.items())
     left = [path for path, _ in kept], [place for _, place in kept]
     return list(zip(left[1], answer.rows(*left), strict=True)), list(lost.items())
-
-
-@contextmanager
-def _table(file: Path, columns: list[str]) -> Iterator[Any]:
-    """Give a table to be written row by row, which is there once it is whole."""
-    from hybridus.inputs.files import replacing
-
-    with (
-        replacing(file) as temporary,
-        temporary.open("w", newline="", encoding="utf-8", errors="backslashreplace") as opened,
-    ):
-        writer = csv.writer(opened)
-        writer.writerow(columns)
-        yield writer
-
-
-def _write_unreadable(file: Path, unreadable: list[tuple[str, str]]) -> None:
-    """List what could not be read; a list of an earlier run goes."""
-    file.unlink(missing_ok=True)
-    if unreadable:
-        with _table(file, ["file", "reason"]) as table:
-            table.writerows(unreadable)
-
-
-@contextmanager
-def _counting(total: int) -> Iterator[Callable[[int], None]]:
-    """Show how far the images are: a bar on a terminal, elsewhere a line every half minute."""
-    from rich.progress import MofNCompleteColumn, Progress, TimeRemainingColumn
-
-    done, begun = 0, time.monotonic()
-    told = begun
-    bar = Progress(
-        *Progress.get_default_columns()[:2],
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        console=NOTES,
-        transient=True,
-        disable=not NOTES.is_terminal,
-    )
-    task = bar.add_task("images", total=total)
-
-    def count(more: int) -> None:
-        nonlocal done, told
-        done += more
-        bar.update(task, completed=done)
-        now = time.monotonic()
-        if not NOTES.is_terminal and now - told >= _LINE_EVERY:
-            told, rate = now, done / (now - begun)
-            left = (total - done) / rate
-            NOTES.print(f"{done} of {total} images; {rate:.0f} a second; {left:.0f} s left")
-
-    with bar:
-        yield count

@@ -12,7 +12,14 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TimeRemainingColumn,
+)
 from rich.text import Text
 
 from hybridus.cli.console import NOTES
@@ -223,6 +230,38 @@ class Following:
             return
         self._told = time.monotonic()
         NOTES.print(line)
+
+
+@contextmanager
+def counting(total: int) -> Iterator[Callable[[int], None]]:
+    """Show how far images are: a bar on a terminal, elsewhere a line every half minute.
+
+    What is given is called with the number of images that are done since the last call.
+    """
+    done, begun = 0, time.monotonic()
+    told = begun
+    bar = Progress(
+        *Progress.get_default_columns()[:2],
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        console=NOTES,
+        transient=True,
+        disable=not NOTES.is_terminal,
+    )
+    task = bar.add_task("images", total=total)
+
+    def count(more: int) -> None:
+        nonlocal done, told
+        done += more
+        bar.update(task, completed=done)
+        now = time.monotonic()
+        if not NOTES.is_terminal and now - told >= _LINE_EVERY:
+            told, rate = now, done / (now - begun)
+            left = (total - done) / rate
+            NOTES.print(f"{done} of {total} images; {rate:.0f} a second; {left:.0f} s left")
+
+    with bar:
+        yield count
 
 
 def _name(row: Row) -> str:

@@ -62,6 +62,9 @@ class FeatureStore:
         Whether to remember which content key belonged to a file, by its path, size and times of
         change, so that an unchanged file need not be read again. Switch it off where a file system
         does not keep these times.
+    read_only : bool, default=False
+        Use the rows that are kept and keep no others: where rows go elsewhere, as those of
+        `hybridus.extract`, they would take twice the space.
 
     Examples
     --------
@@ -86,6 +89,7 @@ class FeatureStore:
     max_bytes: int = 10 * 2**30
     lease_seconds: float = 300.0
     file_entries: bool = True
+    read_only: bool = False
 
     def __post_init__(self) -> None:
         if self.max_bytes <= 0 or self.lease_seconds <= 0:
@@ -210,13 +214,16 @@ class FeatureStore:
 
     def _lookup(self, fingerprint: str, keys: list[bytes]) -> tuple[Floats, NDArray[np.bool_]]:
         nothing: tables.Found = np.empty((len(keys), 0), "f4"), np.zeros(len(keys), bool), [], []
-        if not keys:
+        if not keys or self._is_absent():
             return nothing[:2]
         values, found, bad, worn = self._file.attempt(
             "read", lambda db: tables.read_rows(db, fingerprint, keys), nothing
         )
         if bad:
-            self._warn_of_bad_rows(len(bad))
+            self._warn_of_bad_rows(len(bad), removed=not self.read_only)
+        if self.read_only:
+            return values, found
+        if bad:
             self._file.attempt(
                 "write", lambda db: tables.delete_bad_rows(db, fingerprint, bad), None
             )
@@ -224,11 +231,15 @@ class FeatureStore:
             self._file.attempt("write", lambda db: tables.touch(db, fingerprint, worn), None)
         return values, found
 
-    def _warn_of_bad_rows(self, count: int) -> None:
+    def _is_absent(self) -> bool:
+        """Whether there is nothing to read, and nothing is to be made."""
+        return self.read_only and not self._file.files()
+
+    def _warn_of_bad_rows(self, count: int, *, removed: bool = True) -> None:
         self._file.warn(
             "row",
-            f"{count} feature rows in {str(self.location)!r} failed their checksum; they were "
-            "removed and are computed again. Check the disk if this comes back",
+            f"{count} feature rows in {str(self.location)!r} failed their checksum; they "
+            f"{'were removed and ' * removed}are computed again. Check the disk if this comes back",
         )
 
     def write(self, fingerprint: str, keys: Sequence[bytes], rows: ArrayLike) -> None:
@@ -254,6 +265,8 @@ class FeatureStore:
                 f"got rows of shape {values.shape} for {len(keys)} keys, expected "
                 f"({len(keys)}, width) with one row per key"
             )
+        if self.read_only:
+            return
         for start in range(0, len(keys), WRITE_SLICE):
             part = slice(start, start + WRITE_SLICE)
             self._write_slice(fingerprint, keys[part], values[part])
@@ -299,8 +312,10 @@ class FeatureStore:
         -------
         mine : ndarray of shape (n,), bool
             False where the row is stored, or another process or thread holds the claim. All True
-            where the store is out of reach.
+            where the store is out of reach, or is only read.
         """
+        if self.read_only:
+            return np.ones(len(keys), bool)
         return self._file.attempt(
             "write",
             lambda db: tables.claim(db, fingerprint, keys, self.lease_seconds),
@@ -309,6 +324,8 @@ class FeatureStore:
 
     def release(self, fingerprint: str, keys: Sequence[bytes]) -> None:
         """Give up the calling thread's claims, so that others may encode these rows."""
+        if self.read_only:
+            return
         self._file.attempt("write", lambda db: tables.end_leases(db, fingerprint, keys), None)
 
     def recall_files(self, files: Sequence[FileStamp]) -> list[bytes | None]:
@@ -323,7 +340,7 @@ class FeatureStore:
         -------
         keys : list of n bytes or None
         """
-        if not self.file_entries or not files:
+        if not self.file_entries or not files or self._is_absent():
             return [None] * len(files)
         stamps = [_digest(file) for file in files]
         known: dict[bytes, bytes] = self._file.attempt(
@@ -337,7 +354,7 @@ class FeatureStore:
         Files changed within the last two seconds are left out: they could change once more without
         it showing.
         """
-        if not self.file_entries:
+        if self.read_only or not self.file_entries:
             return
         entries = [
             (_digest(file), key) for file, key in zip(files, keys, strict=True) if file.is_settled
