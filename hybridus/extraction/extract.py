@@ -138,7 +138,7 @@ def extract(
     ...     )
     ...     rows = pd.read_parquet(done.path)
     >>> done.n_rows, rows.shape, list(rows.columns[:5])
-    (3, (3, 24), ['file', 'key', 'digest', 'label', 'lbp_radius1_0'])
+    (3, (3, 24), ['file', 'key', 'digest', 'label', 'lbp_1_0'])
     """
     parts.check_pyarrow()
     if isinstance(part_size, bool) or not isinstance(part_size, int) or part_size < 1:
