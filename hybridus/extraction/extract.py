@@ -256,7 +256,9 @@ def _rows_of_part(
     fitted: Any, images: Images, width: int, done: int, of: int
 ) -> tuple[NDArray[np.float32], list[bytes], dict[int, str]]:
     """Rows and keys of those images that can be read, and why the others cannot."""
-    rows, keys, lost = [np.empty((0, width), np.float32)], [], {}
+    rows = [np.empty((0, width), np.float32)]
+    keys: list[bytes] = []
+    lost: dict[int, str] = {}
     for start in range(0, len(images), _TOGETHER):
         assert images.paths is not None
         chunk = as_images(images.paths[start : start + _TOGETHER], value_range=images.value_range)
