@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from hybridus._environment import ForkGuard, cache_folder, n_threads
 from hybridus.encoders.carried import CarriedNetwork
 from hybridus.encoders.frozen import FrozenEncoder
-from hybridus.encoders.kept import Contents, keep, recall, refuse
+from hybridus.encoders.kept import Contents, is_kept, keep, one_at_a_time, recall, refuse
 
 EngineName = Literal["keras", "openvino"]
 EngineChoice = Literal["auto", "keras", "openvino"]
@@ -169,13 +169,12 @@ class OpenVINOEngine:
         """The network that is carried, or kept on disk, or that Keras exports there."""
         if self._carried is not None:
             return read_network(self._carried)
-        network = self._frozen.network_fingerprint
-        kept = recall(self._cache, network, "network", {"xml", "bin"})
-        if kept is not None:
-            try:
-                return _core().read_model(kept["xml"], kept["bin"])
-            except RuntimeError as error:
-                refuse(self._cache, f"network {network[:16]}", str(error).splitlines()[0])
+        kept = exported(self._frozen, self._cache)
+        try:
+            return _core().read_model(kept["xml"], kept["bin"])
+        except RuntimeError as error:
+            network = self._frozen.network_fingerprint
+            refuse(self._cache, f"network {network[:16]}", str(error).splitlines()[0])
         kept = _export(self._frozen)
         keep(self._cache, network, "network", kept)
         return _core().read_model(kept["xml"], kept["bin"])
@@ -289,12 +288,39 @@ def carry_frozen(frozen: FrozenEncoder, *, cache: Path | None = None) -> Carried
 
     Float32 pixels (n, H, W, 3) on the 0..255 scale go in, one pooled vector a tap comes out.
     """
-    cache = cache or cache_folder()
-    kept = recall(cache, frozen.network_fingerprint, "network", {"xml", "bin"})
-    if kept is None:
-        kept = _export(frozen)
-        keep(cache, frozen.network_fingerprint, "network", kept)
-    return CarriedNetwork.of(kept)
+    return CarriedNetwork.of(exported(frozen, cache or cache_folder()))
+
+
+def exported(frozen: FrozenEncoder, cache: Path) -> Contents:
+    """Return the exported network that is kept on disk; where there is none, make and keep it.
+
+    Of processes that want it at the same time one makes it, and the others wait for it.
+    """
+    network, parts = frozen.network_fingerprint, {"xml", "bin"}
+    kept = recall(cache, network, "network", parts) or _handed.get(network)
+    if kept is not None:
+        return kept
+    with one_at_a_time(cache, network):
+        kept = recall(cache, network, "network", parts)
+        if kept is None:
+            kept = _export(frozen)
+            keep(cache, network, "network", kept)
+        return kept
+
+
+def hand_over(frozen: FrozenEncoder, network: CarriedNetwork, *, cache: Path | None = None) -> None:
+    """Let this process use a network that another process exported, where it finds none itself."""
+    cache, name = cache or cache_folder(), frozen.network_fingerprint
+    if is_kept(cache, name, "network") or name in _handed:
+        return
+    keep(cache, name, "network", network.contents)
+    if not is_kept(cache, name, "network"):  # nothing can be written there
+        _handed[name] = network.contents
+        while len(_handed) > _MOST_ENGINES:
+            _handed.pop(next(iter(_handed)))
+
+
+_handed: dict[str, Contents] = {}
 
 
 def carry_network(network: Any, shape: tuple[int, ...], *, n_outputs: int = 1) -> CarriedNetwork:

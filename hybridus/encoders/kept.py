@@ -29,7 +29,8 @@ _TAG = (
     "# This folder was made by hybridus, which makes again what is deleted here.\n"
 )
 _FOLDER = re.compile(r"[0-9a-f]{64}")
-_FILE = re.compile(r"(\.[0-9a-f]{8}-)?(network|compiled-[0-9a-f]{16})\.npz")
+_FILE = re.compile(r"(\.[0-9a-f]{8}-)?(network|compiled-[0-9a-f]{16})\.npz|\.making")
+_PATIENCE = 900  # seconds; longer than Keras takes for any network
 _told: set[Path] = set()
 
 
@@ -84,6 +85,32 @@ def recall(cache: Path, fingerprint: str, name: str, keys: set[str]) -> Contents
     return contents
 
 
+def is_kept(cache: Path, fingerprint: str, name: str) -> bool:
+    """Whether there is a file of that name; `recall` tells whether it is whole."""
+    return (cache / "networks" / fingerprint / f"{name}.npz").is_file()
+
+
+@contextlib.contextmanager
+def one_at_a_time(cache: Path, fingerprint: str) -> Iterator[None]:
+    """Let one process at a time make a network; where nothing can be locked nobody waits.
+
+    The lock of a process that ends, or is killed, ends with it.
+    """
+    from filelock import FileLock, Timeout
+
+    folder = cache / "networks" / fingerprint
+    lock = None
+    with contextlib.suppress(OSError, NotImplementedError, Timeout):
+        make_private(folder)
+        lock = FileLock(folder / ".making")
+        lock.acquire(timeout=_PATIENCE)
+    try:
+        yield
+    finally:
+        if lock is not None and lock.is_locked:
+            lock.release()
+
+
 def refuse(cache: Path, what: str, reason: str) -> None:
     """Say once that something in a cache folder is not what it should be."""
     if cache in _told:
@@ -99,7 +126,7 @@ def refuse(cache: Path, what: str, reason: str) -> None:
 
 def kept_networks(cache: Path) -> tuple[int, int]:
     """Count the networks that are kept and their bytes."""
-    files = list(_files(cache))
+    files = [file for file in _files(cache) if file.suffix == ".npz"]
     return len({file.parent for file in files}), sum(file.stat().st_size for file in files)
 
 

@@ -1,11 +1,13 @@
 """`DeepFeatureExtractor`: joins images, store and frozen encoder into a transformer."""
 
+import copy
 import hashlib
 import itertools
 import json
 import os
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import KW_ONLY, replace
+from dataclasses import KW_ONLY, dataclass, replace
 from numbers import Integral
 from typing import Any, ClassVar, Literal
 
@@ -23,6 +25,7 @@ from hybridus.encoders.engine import (
     carries,
     carry_frozen,
     choose_engine,
+    hand_over,
     open_engine,
 )
 from hybridus.encoders.frozen import POOLINGS, FrozenEncoder, Pooling, freeze
@@ -30,9 +33,10 @@ from hybridus.encoders.registry import EncoderSpec
 from hybridus.estimators.fitting import all_or_nothing
 from hybridus.estimators.on_images import OnImages
 from hybridus.estimators.parameters import with_parameters
-from hybridus.estimators.stored_rows import rows_of, stack, with_progress
+from hybridus.estimators.spread import spread_rows, spreads
+from hybridus.estimators.stored_rows import keyed_rows_of, stack, with_progress
 from hybridus.inputs.heard import tell_progress
-from hybridus.inputs.images import tag_images, validate_images
+from hybridus.inputs.images import Images, tag_images, validate_images
 from hybridus.inputs.labels import check_any_labels
 from hybridus.inputs.resizing import Resize, resize_image, widen
 from hybridus.inputs.scanner import VIEWS_VERSION, ScannerChange
@@ -101,6 +105,12 @@ default="avg"
         Where feature rows are kept, so that an image is encoded once and not once a fold, candidate
         and run: True is the folder ``HYBRIDUS_CACHE``, else the user's cache folder; a path another
         folder; False nowhere. Rows derive from the images: see `FeatureStore`.
+    n_jobs : int, default=None
+        Workers that encode images which are not kept yet, by the backend of joblib that is set:
+        processes of this machine, or with ``joblib.parallel_config("dask")`` those of a cluster.
+        None is what `joblib.parallel_config` around the call says, else 1, and 1 within another
+        job; -1 is all there are. Workers open files themselves, under the same paths; arrays are
+        sent. It decides no feature.
     verbose : int, default=0
         1 shows a progress bar on standard error.
 
@@ -143,6 +153,7 @@ default="avg"
     precision: Literal["float32", "bfloat16"] = "float32"
     batch_size: int | None = None
     cache: bool | str | os.PathLike | FeatureStore = True
+    n_jobs: int | None = None
     verbose: int = 0
 
     _parameter_constraints: ClassVar[dict] = {
@@ -157,6 +168,7 @@ default="avg"
         "precision": [StrOptions({"float32", "bfloat16"})],
         "batch_size": [None, Interval(Integral, 1, None, closed="left")],
         "cache": ["boolean", str, os.PathLike, FeatureStore],
+        "n_jobs": [None, Integral],
         "verbose": ["verbose"],
     }
 
@@ -246,37 +258,99 @@ default="avg"
         """
         self._check_unchanged()
         images = validate_images(self, X, reset=False, image_shape=self.image_shape)
-        frozen = self._frozen()
         views: list[ScannerChange | None] = [None, *resolve_views(self.views)]
         encoded = 0
 
-        def encode(prepared: Iterable[NDArray]) -> Iterator[NDArray[np.float32]]:
+        def tell(n_images: int) -> None:
             nonlocal encoded
-            engine = self._open()
-            for rows in engine.run(_batches(prepared, engine.batch_size)):
-                encoded += len(rows)
-                tell_progress("image", encoded, len(images) * len(views))
-                yield rows
+            encoded += n_images
+            tell_progress("image", encoded, len(images) * len(views))
 
+        rows_of_view = self._spread if spreads(self.n_jobs) else self._rows
         total: NDArray[np.float32] | None = None
         for view in views:
-            indices: Iterable[int] = range(len(images))
-            if self.verbose:
-                what = f"{frozen.spec.name} features"
-                what += f", {view.kind}" if view else ""
-                indices = with_progress(indices, len(images), what)
-            parts = rows_of(
-                images,
-                indices,
-                prepare=_preparer(frozen, view),
-                compute=encode,
-                store=store_of(self.cache),
-                fingerprint=_of_view(frozen, view),
-            )
-            found = stack(parts, len(images))
+            found = rows_of_view(images, view, tell)
             total = found if total is None else np.add(total, found, out=total)
         assert total is not None
         return total if len(views) == 1 else np.divide(total, len(views), out=total)
+
+    def _rows(
+        self, images: Images, view: ScannerChange | None, tell: Callable[[int], None]
+    ) -> NDArray[np.float32]:
+        """Rows of one view of all images, computed here."""
+        indices: Iterable[int] = range(len(images))
+        if self.verbose:
+            indices = with_progress(indices, len(images), self._shown(view))
+        parts = self._keyed_rows(images, indices, view, tell)
+        return stack((rows for _, rows in parts), len(images))
+
+    def _keyed_rows(
+        self,
+        images: Images,
+        indices: Iterable[int],
+        view: ScannerChange | None,
+        tell: Callable[[int], None],
+    ) -> Iterator[tuple[list[bytes], NDArray[np.float32]]]:
+        frozen = self._frozen()
+
+        def encode(prepared: Iterable[NDArray]) -> Iterator[NDArray[np.float32]]:
+            engine = self._open()
+            for rows in engine.run(_batches(prepared, engine.batch_size)):
+                tell(len(rows))
+                yield rows
+
+        return keyed_rows_of(
+            images,
+            indices,
+            prepare=_preparer(frozen, view),
+            compute=encode,
+            store=store_of(self.cache),
+            fingerprint=_of_view(frozen, view),
+        )
+
+    def _spread(
+        self, images: Images, view: ScannerChange | None, tell: Callable[[int], None]
+    ) -> NDArray[np.float32]:
+        """Rows of one view of all images, those that are missing computed by workers."""
+        store = store_of(self.cache)
+        worker = copy.copy(self)  # which carries nothing: the network is sent once and not a chunk
+        worker.network_ = None
+        if store is not None:  # the folder of this process, and not what a worker would choose
+            there = store.location
+            given = isinstance(self.cache, FeatureStore)
+            worker.cache = replace(store, folder=there) if given else str(there)
+        bar: Iterator[int] = iter(())
+        if self.verbose:
+            bar = with_progress(range(len(images)), len(images), self._shown(view))
+
+        def advance(n_images: int) -> None:
+            deque(itertools.islice(bar, n_images), maxlen=0)
+
+        found = spread_rows(
+            images,
+            _Worker(worker, view, self._carried() is not None),
+            network=self._network_to_send,
+            store=store,
+            fingerprint=_of_view(self._frozen(), view),
+            n_jobs=self.n_jobs,
+            encoded=tell,
+            seen=advance,
+        )
+        advance(len(images))  # and the bar ends
+        return found
+
+    def _network_to_send(self) -> list[NDArray]:
+        """Export the network, if OpenVINO runs it, before workers ask for it."""
+        if self._frozen().engine != "openvino":
+            return []
+        network = self._carried()
+        if network is None:
+            store = store_of(self.cache)
+            network = carry_frozen(self._frozen(), cache=None if store is None else store.location)
+        return [network.xml, network.weights]
+
+    def _shown(self, view: ScannerChange | None) -> str:
+        return f"{self._frozen().spec.name} features" + (f", {view.kind}" if view else "")
 
     def get_feature_names_out(self, input_features: Any = None) -> NDArray[np.object_]:
         """Names of the features: encoder, layer, pooling and number.
@@ -338,6 +412,29 @@ default="avg"
         tag_images(self, tags)
         tags.transformer_tags.preserves_dtype = ["float32"]
         return tags
+
+
+@dataclass(frozen=True)
+class _Worker:
+    """What a worker does with its images."""
+
+    extractor: DeepFeatureExtractor
+    view: ScannerChange | None
+    carries: bool  # whether the network that comes is the extractor's own
+
+    def __call__(
+        self, images: Images, *network: NDArray
+    ) -> Iterator[tuple[list[bytes], NDArray[np.float32]]]:
+        extractor = copy.copy(self.extractor)
+        if network:
+            received = CarriedNetwork(*network)
+            if self.carries:
+                extractor.network_ = received
+            else:
+                store = store_of(extractor.cache)
+                cache = None if store is None else store.location
+                hand_over(extractor._frozen(), received, cache=cache)
+        return extractor._keyed_rows(images, range(len(images)), self.view, lambda _: None)
 
 
 def _batches(prepared: Iterable[NDArray], batch_size: int) -> Iterator[NDArray]:

@@ -45,8 +45,26 @@ def rows_of(
     fingerprint : str
         Digest of all that decides a row but the image: of `prepare` and `compute`.
     """
+    found = keyed_rows_of(
+        images, indices, prepare=prepare, compute=compute, store=store, fingerprint=fingerprint
+    )
+    for _, rows in found:
+        yield rows
+
+
+def keyed_rows_of(
+    images: Images,
+    indices: Iterable[int],
+    *,
+    prepare: Callable[[NDArray], NDArray],
+    compute: Callable[[Iterable[NDArray]], Iterator[Rows]],
+    store: FeatureStore | None,
+    fingerprint: str,
+) -> Iterator[tuple[list[bytes], Rows]]:
+    """`rows_of`, with the content keys of the images; none of them where nothing is kept."""
     if store is None:
-        yield from compute(map_ahead(lambda i: prepare(images[i]), indices, n_threads=n_threads()))
+        prepared = map_ahead(lambda i: prepare(images[i]), indices, n_threads=n_threads())
+        yield from (([], rows) for rows in compute(prepared))
         return
     paths = images.paths
     stamps = images.stamps
@@ -81,7 +99,7 @@ def rows_of(
             return stack(compute(prepared), len(missing))
 
         keys = [key for _, key, _ in chunk]
-        yield store.rows(fingerprint, keys, compute_missing, chunk_size=_CLAIM)
+        yield keys, store.rows(fingerprint, keys, compute_missing, chunk_size=_CLAIM)
 
 
 def stack(parts: Iterable[Rows], n_rows: int) -> Rows:

@@ -3,6 +3,7 @@
 import math
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set, ValuesView
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -81,10 +82,50 @@ class Images(Sequence[NDArray]):
         readings = [split_reading(path) for path in self.paths or ()]
         return [stamp_file(each.file, f"{reading}/{each.options}") for each in readings]
 
+    def take(self, indices: Sequence[int]) -> "Images":
+        """Return some of the images as what pickles: files by their paths, others by pixels.
+
+        Relative paths become absolute, for processes that work in another folder.
+        """
+        files = self._read
+        if not isinstance(files, _Files):
+            return Images(_Listed([self[i] for i in indices]), len(indices))
+        paths = [os.path.join(os.getcwd(), files.paths[i]) for i in indices]
+        numbers = [files.numbers[i] for i in indices]
+        return Images(
+            _Files(paths, numbers, self.value_range),
+            len(paths),
+            paths=paths,
+            value_range=self.value_range,
+        )
+
     @property
     def n_features(self) -> int | None:
         """Values in one image, None where images differ in shape."""
         return None if self.shape is None else math.prod(self.shape)
+
+
+@dataclass(frozen=True)
+class _Listed:
+    """Canonical images in memory, read by their places."""
+
+    pixels: Sequence[NDArray]
+
+    def __call__(self, i: int) -> NDArray:
+        return self.pixels[i]
+
+
+@dataclass(frozen=True)
+class _Files:
+    """Files read by their places; errors call them by the `numbers` that they have elsewhere."""
+
+    paths: Sequence[str]
+    numbers: Sequence[int]
+    declared: ValueRange | None
+
+    def __call__(self, i: int) -> NDArray:
+        name = f"images[{self.numbers[i]}]"
+        return read_image(self.paths[i], name=name, value_range=self.declared)
 
 
 def unwrap(X: Any) -> Any:
@@ -206,7 +247,7 @@ def _images_from_paths(X: Any, declared: ValueRange | None) -> Images:
             )
     paths = [os.fsdecode(path) for path in X]
     return Images(
-        lambda i: read_image(paths[i], name=f"images[{i}]", value_range=declared),
+        _Files(paths, range(len(paths)), declared),
         len(paths),
         paths=list(paths),
         value_range=declared,
