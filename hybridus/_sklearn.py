@@ -12,7 +12,7 @@ from sklearn.base import _fit_context
 from sklearn.model_selection._search import BaseSearchCV
 from sklearn.utils import _safe_indexing
 from sklearn.utils._param_validation import HasMethods, Interval, Options, StrOptions
-from sklearn.utils._set_output import _wrap_data_with_container
+from sklearn.utils._set_output import _get_output_config, _wrap_data_with_container
 from sklearn.utils.metadata_routing import MetadataRouter, get_routing_for_object
 from sklearn.utils.metaestimators import _BaseComposition, _safe_split
 from sklearn.utils.multiclass import _check_partial_fit_first_call
@@ -35,6 +35,7 @@ __all__ = [
     "_check_sample_weight",
     "_check_y",
     "_fit_context",
+    "_get_output_config",
     "_num_samples",
     "_safe_indexing",
     "_safe_split",

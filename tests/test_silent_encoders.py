@@ -5,8 +5,10 @@ import functools
 import importlib.metadata
 import os
 import shutil
+import time
 import types
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -23,7 +25,7 @@ from hybridus import (
 )
 from hybridus._environment import cache_folder, make_private, others_may_write
 from hybridus._keras import building, keras, leaves
-from hybridus.encoders import registry
+from hybridus.encoders import engine, registry
 from hybridus.encoders.architecture import architecture_of
 from hybridus.encoders.engine import KerasEngine, OpenVINOEngine, engine_version
 from hybridus.encoders.frozen import freeze
@@ -405,6 +407,38 @@ class TestWhatIsKept:
         keys = {"xml", "bin"} if what == "network" else {"blob"}
         assert recall(cache, frozen.network_fingerprint, file.stem, keys) is not None
         np.testing.assert_array_equal(rows_of(frozen, pixels), expected)
+
+    def test_of_many_that_want_a_network_one_makes_it(self, cache, monkeypatch):
+        frozen, made, export = frozen_of(EncoderSpec("net", net)), [], engine._export
+
+        def slowly(frozen):
+            made.append(frozen)
+            time.sleep(0.3)
+            return export(frozen)
+
+        monkeypatch.setattr(engine, "_export", slowly)
+        with ThreadPoolExecutor(4) as pool:
+            found = list(pool.map(lambda _: engine.exported(frozen, cache), range(4)))
+        assert len(made) == 1
+        assert all(dict(one) == dict(found[0]) for one in found)
+        assert [file.name for file in self.files(cache, frozen)] == ["network.npz"]
+
+    def test_a_network_that_was_handed_over_is_used_where_nothing_can_be_kept(
+        self, cache, monkeypatch, tmp_path
+    ):
+        pixels = np.random.default_rng(0).integers(0, 256, (4, 8, 8, 3), dtype=np.uint8)
+        frozen = frozen_of(EncoderSpec("net", net))
+        expected, network = rows_of(frozen, pixels), engine.carry_frozen(frozen)
+        monkeypatch.setattr(engine, "_export", None)
+        (tmp_path / "file").touch()
+        monkeypatch.setenv("HYBRIDUS_CACHE", str(tmp_path / "file" / "cache"))
+        monkeypatch.setattr(engine, "_handed", {})
+        engine.hand_over(frozen, network)
+        np.testing.assert_array_equal(rows_of(frozen, pixels), expected)
+        monkeypatch.setenv("HYBRIDUS_CACHE", str(tmp_path / "other"))
+        monkeypatch.setattr(engine, "_handed", {})
+        engine.hand_over(frozen, network)
+        assert recall(tmp_path / "other", frozen.network_fingerprint, "network", {"xml", "bin"})
 
     def test_a_network_that_openvino_cannot_read_is_made_again(self, cache):
         pixels = np.random.default_rng(0).integers(0, 256, (4, 8, 8, 3), dtype=np.uint8)

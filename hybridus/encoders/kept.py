@@ -109,6 +109,8 @@ def one_at_a_time(cache: Path, fingerprint: str) -> Iterator[None]:
     finally:
         if lock is not None and lock.is_locked:
             lock.release()
+            with contextlib.suppress(OSError):  # who waits for it finds what was made
+                (folder / ".making").unlink()
 
 
 def refuse(cache: Path, what: str, reason: str) -> None:

@@ -17,7 +17,13 @@ from sklearn.base import BaseEstimator, TransformerMixin, clone
 from sklearn.exceptions import NotFittedError
 from sklearn.utils.validation import check_is_fitted
 
-from hybridus._sklearn import Interval, StrOptions, _check_feature_names_in, _fit_context
+from hybridus._sklearn import (
+    Interval,
+    StrOptions,
+    _check_feature_names_in,
+    _fit_context,
+    _get_output_config,
+)
 from hybridus.encoders.carried import CarriedNetwork
 from hybridus.encoders.engine import (
     Engine,
@@ -31,6 +37,7 @@ from hybridus.encoders.engine import (
 from hybridus.encoders.frozen import POOLINGS, FrozenEncoder, Pooling, freeze
 from hybridus.encoders.registry import EncoderSpec
 from hybridus.estimators.fitting import all_or_nothing
+from hybridus.estimators.lazy import example_of, is_lazy, transform_lazily
 from hybridus.estimators.on_images import OnImages
 from hybridus.estimators.parameters import with_parameters
 from hybridus.estimators.spread import spread_rows, spreads
@@ -180,7 +187,8 @@ default="avg"
         Parameters
         ----------
         X : images
-            See `hybridus.inputs.images.as_images`. Files are not read yet.
+            See `hybridus.inputs.images.as_images`. Files are not read yet, and nothing of a
+            collection of Dask's is computed.
         y : ignored
             But for labels of which some are missing or of another kind than the rest.
 
@@ -196,8 +204,10 @@ default="avg"
         WeightsNotFoundError
             Where the weights cannot be had.
         """
-        validate_images(self, X, reset=True, image_shape=self.image_shape)
-        check_any_labels(y)
+        seen = example_of(X) if is_lazy(X) else X
+        validate_images(self, seen, reset=True, image_shape=self.image_shape)
+        if not is_lazy(y):
+            check_any_labels(y)
         resolve_views(self.views)
         self.frozen_ = freeze(
             self.encoder,
@@ -237,17 +247,19 @@ default="avg"
         if draft.frozen_.image_size != draft.frozen_.spec.image_size:
             _ = draft._open().widths  # only the network knows what sizes it takes
 
-    def transform(self, X: Any) -> NDArray[np.float32]:
+    def transform(self, X: Any) -> Any:
         """Compute the features of images.
 
         Parameters
         ----------
         X : images
-            See `hybridus.inputs.images.as_images`; files are decoded in batches.
+            See `hybridus.inputs.images.as_images`; files are decoded in batches. Or a Dask array of
+            images, or a Dask Series or column of paths, of which nothing is computed yet.
 
         Returns
         -------
         array of shape (n_images, n_features), float32
+            For a Dask array a Dask array, for paths of a Dask Series or DataFrame a Dask DataFrame.
 
         Raises
         ------
@@ -257,6 +269,8 @@ default="avg"
             Before `fit`, and where a parameter that decides features was changed since.
         """
         self._check_unchanged()
+        if is_lazy(X):
+            return self._transform_lazily(X)
         images = validate_images(self, X, reset=False, image_shape=self.image_shape)
         views: list[ScannerChange | None] = [None, *resolve_views(self.views)]
         encoded = 0
@@ -312,13 +326,8 @@ default="avg"
         self, images: Images, view: ScannerChange | None, tell: Callable[[int], None]
     ) -> NDArray[np.float32]:
         """Rows of one view of all images, those that are missing computed by workers."""
-        store = store_of(self.cache)
-        worker = copy.copy(self)  # which carries nothing: the network is sent once and not a chunk
-        worker.network_ = None
-        if store is not None:  # the folder of this process, and not what a worker would choose
-            there = store.location
-            given = isinstance(self.cache, FeatureStore)
-            worker.cache = replace(store, folder=there) if given else str(there)
+        worker = self._for_workers()
+        worker.network_ = None  # it is sent once, and not with each chunk
         bar: Iterator[int] = iter(())
         if self.verbose:
             bar = with_progress(range(len(images)), len(images), self._shown(view))
@@ -330,7 +339,7 @@ default="avg"
             images,
             _Worker(worker, view, self._carried() is not None),
             network=self._network_to_send,
-            store=store,
+            store=store_of(self.cache),
             fingerprint=_of_view(self._frozen(), view),
             n_jobs=self.n_jobs,
             encoded=tell,
@@ -338,6 +347,25 @@ default="avg"
         )
         advance(len(images))  # and the bar ends
         return found
+
+    def _transform_lazily(self, X: Any) -> Any:
+        validate_images(self, example_of(X), reset=False, image_shape=self.image_shape)
+        if _get_output_config("transform", self)["dense"] != "default":
+            raise ValueError(
+                "set_output asks for a table in memory, but X is a collection of Dask's: a lazy "
+                'answer is given with set_output(transform="default"), and one in memory for '
+                "X.compute()"
+            )
+        return transform_lazily(self._for_workers(), X, list(self.get_feature_names_out()))
+
+    def _for_workers(self) -> "DeepFeatureExtractor":
+        """Copy that does its work alone, in the folder of this process and not its own choice."""
+        worker = copy.copy(self).set_params(n_jobs=1, verbose=0)
+        if (store := store_of(self.cache)) is not None:
+            given = isinstance(self.cache, FeatureStore)
+            there = store.location
+            worker.cache = replace(store, folder=there) if given else str(there)
+        return worker
 
     def _network_to_send(self) -> list[NDArray]:
         """Export the network, if OpenVINO runs it, before workers ask for it."""
