@@ -219,7 +219,7 @@ default="avg"
             engine=choose_engine(self.engine, self.precision),
             precision=self.precision,
         )
-        self.network_ = None
+        self.network_: CarriedNetwork | None = None
         self._fitted_with = self._deciding()
         declared = {*self.frozen_.spec.taps, self.frozen_.spec.last, "output"}
         if not declared.issuperset(self.frozen_.taps):
