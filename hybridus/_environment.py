@@ -3,6 +3,7 @@
 import os
 import stat
 import warnings
+from functools import cache
 from pathlib import Path
 
 from hybridus.exceptions import CacheWarning
@@ -98,6 +99,33 @@ def keras_home() -> Path:
         return Path(chosen).expanduser()
     own = Path("~/.keras").expanduser()
     return own if (own / "keras.json").exists() else cache_folder() / "keras"
+
+
+def docs_address() -> str:
+    """Address of the documentation, without a slash at its end; empty where none is known.
+
+    ``HYBRIDUS_DOCS``, an address or a folder that `make docs` wrote, else what the project's
+    metadata name as "Documentation".
+    """
+    chosen = os.environ.get("HYBRIDUS_DOCS", "")
+    if not chosen:
+        return _published_docs()
+    folder = Path(chosen).expanduser()
+    if folder.is_absolute() and folder.is_dir():
+        return folder.resolve().as_uri()
+    return chosen.rstrip("/")
+
+
+@cache
+def _published_docs() -> str:
+    from importlib.metadata import PackageNotFoundError, metadata
+
+    try:
+        urls = metadata("hybridus").get_all("Project-URL") or []
+    except PackageNotFoundError:  # a folder on the path, not installed
+        return ""
+    named = dict(url.split(", ", 1) for url in urls if ", " in url)
+    return named.get("Documentation", "").rstrip("/")
 
 
 class ForkGuard:

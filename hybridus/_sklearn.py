@@ -23,8 +23,11 @@ from sklearn.utils.validation import (
     _num_samples,
 )
 
+from hybridus._environment import docs_address
+
 __all__ = [
     "BaseSearchCV",
+    "DocsLink",
     "HasMethods",
     "Interval",
     "Options",
@@ -96,6 +99,27 @@ def asks_for(what: Any, method: str, name: str) -> bool:
             return bool(get_routing_for_object(what).consumes(method, [name]))
         except NotImplementedError:
             return False
+
+
+class DocsLink:
+    """Mixin of public estimators: in a notebook their picture links to their page of ours.
+
+    There is no link where no address is known (`hybridus._environment.docs_address`), and none from
+    a class that someone derived, which our documentation does not describe. scikit-learn's own
+    parts of a pipeline link to scikit-learn as ever. Put it before BaseEstimator.
+    """
+
+    _doc_link_module = "hybridus"
+
+    @property
+    def _doc_link_template(self) -> str:
+        import hybridus
+
+        name, address = type(self).__name__, docs_address()
+        if not address or name not in hybridus.__all__:
+            return ""
+        page = f"{address}/api/generated/hybridus.{name}.html"
+        return page.replace("{", "{{").replace("}", "}}")
 
 
 def svc_gamma(head: Any) -> float:

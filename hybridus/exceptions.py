@@ -47,4 +47,15 @@ class UngroupedWarning(UserWarning):
 
 
 class WeightsNotFoundError(FileNotFoundError):
-    """Weights cannot be had; the message lists the places searched and the ways out."""
+    """Weights cannot be had; the message lists the places searched and the ways out.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from hybridus import DeepFeatureExtractor, WeightsNotFoundError
+    >>> try:
+    ...     DeepFeatureExtractor("vgg16", weights="bundled").fit(np.zeros((1, 32, 32)))
+    ... except WeightsNotFoundError as error:
+    ...     print(str(error).split(",")[0])
+    no weights for 'vgg16' ship with hybridus
+    """

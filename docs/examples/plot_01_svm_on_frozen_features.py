@@ -12,7 +12,7 @@ it on folds, beside the same machine on plain texture measurements.
 # :func:`hybridus.load_image_folder`.
 from hybridus import make_breast_phantoms
 
-scans = make_breast_phantoms(150, image_size=64, difficulty=0.3, random_state=0)
+scans = make_breast_phantoms(120, image_size=64, difficulty=0.3, random_state=0)
 scans.images.shape, scans.target_names
 
 # %%

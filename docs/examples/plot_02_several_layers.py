@@ -9,7 +9,7 @@ layers side by side, and costs hardly more: the network runs once for all of the
 
 from hybridus import ForestDisplay, compare, make_breast_phantoms, make_hybrid_classifier
 
-scans = make_breast_phantoms(150, image_size=64, difficulty=0.3, random_state=0)
+scans = make_breast_phantoms(120, image_size=64, difficulty=0.3, random_state=0)
 
 
 def with_layers(layers, pooling="avg"):

@@ -9,12 +9,12 @@ comes before never changes and runs once.
 
 from hybridus import FineTunedClassifier, compare, make_breast_phantoms
 
-scans = make_breast_phantoms(120, image_size=64, difficulty=0.3, random_state=0)
+scans = make_breast_phantoms(90, image_size=64, difficulty=0.3, random_state=0)
 settings = {
     "weights": "bundled",
     "image_size": 64,
     "n_views": 2,
-    "max_epochs": 12,
+    "max_epochs": 8,
     "random_state": 0,
 }
 first = FineTunedClassifier("mobilenet_v2_0.35", trainable="first:10", **settings)

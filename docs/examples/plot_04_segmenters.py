@@ -10,14 +10,14 @@ time and fewer scans.
 from hybridus import EncoderUNetSegmenter, LesionScores, UNetSegmenter, make_breast_phantoms
 
 scans = make_breast_phantoms(
-    80, image_size=64, difficulty=0.3, class_weights=[0, 1, 1], random_state=0
+    48, image_size=64, difficulty=0.3, class_weights=[0, 1, 1], random_state=0
 )
 settings = {"image_size": 64, "batch_size": 8, "random_state": 0}
 segmenters = {
     "decoder on a frozen network": EncoderUNetSegmenter(
-        "mobilenet_v2_0.35", weights="bundled", n_views=2, max_epochs=10, **settings
+        "mobilenet_v2_0.35", weights="bundled", n_views=1, max_epochs=8, **settings
     ),
-    "U-Net": UNetSegmenter(3, 8, max_epochs=10, **settings),
+    "U-Net": UNetSegmenter(2, 8, max_epochs=8, **settings),
 }
 
 # %%

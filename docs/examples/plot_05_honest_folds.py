@@ -37,8 +37,8 @@ random_folds = compare(model, images, target, groups="independent")
 honest_folds = compare(model, images, target, groups=groups)
 
 # %%
-# **The point:** nothing differs but the split. The figure on random folds is wrong: no new scan will
-# come with a copy of itself in the training data.
+# **The point:** nothing differs but the split. The figure on random folds is wrong: no new
+# scan will come with a copy of itself in the training data.
 import matplotlib.pyplot as plt
 
 figure, axis = plt.subplots(figsize=(5.4, 2.2), layout="constrained")

@@ -7,9 +7,9 @@ that ship, the store of features and the search too.
 """
 
 # %%
-# A small network of our own, not trained. It takes a shape and returns a Keras model. Yours may load
-# its weights from a file: ``weights="my.weights.h5"``; a network that Keras saved needs no builder,
-# only its path, ``DeepFeatureExtractor("model.keras")``.
+# A small network of our own, not trained. It takes a shape and returns a Keras model. Yours may
+# load its weights from a file: ``weights="my.weights.h5"``; a network that Keras saved needs no
+# builder, only its path, ``DeepFeatureExtractor("model.keras")``.
 
 
 def build(input_shape):
@@ -24,8 +24,8 @@ def build(input_shape):
 
 
 # %%
-# ``preprocessing`` says what values the network expects: "tf" is -1..1. A wrong one is the commonest
-# mistake with pretrained networks, and gives poor features in silence.
+# ``preprocessing`` says what values the network expects: "tf" is -1..1. A wrong one is the
+# commonest mistake with pretrained networks, and gives poor features in silence.
 from hybridus import list_encoders, register_encoder
 
 spec = register_encoder(

@@ -42,7 +42,7 @@ EvidenceDisplay.from_estimator(
 )
 
 # %%
-# How much of the evidence lies on the lesion? As a number, for malignant scans the model did not see:
+# How much of the evidence lies on the lesion? As a number, for malignant scans that no model saw:
 from hybridus import evidence_on_lesion
 
 honest = make_hybrid_classifier(
@@ -50,10 +50,10 @@ honest = make_hybrid_classifier(
 ).fit(scans.images[train], scans.target[train])
 malignant = (scans.target[test] == 1).nonzero()[0] + 90
 for name, fitted, images in (("marks", model, marked), ("no marks", honest, scans.images)):
-    share = evidence_on_lesion(
+    found = evidence_on_lesion(
         fitted, images[malignant], scans.target[malignant], scans.masks[malignant]
     )
-    print(f"trained with {name}: {share.mean():.0%} of the evidence lies on the lesion")
+    print(f"trained with {name}: {found.loc['all', 'share']:.0%} of it lies on the lesion")
 
 # %%
 # **The point:** look before you trust. ``compare(..., masks=masks)`` puts this share beside every

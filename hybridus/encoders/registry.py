@@ -22,6 +22,13 @@ class Preprocessing:
     """What an encoder expects: ``pixels[0..255] * scale + offset`` by channel, RGB or BGR.
 
     `scale` and `offset` are in the order of `channels`.
+
+    Examples
+    --------
+    >>> from hybridus import Preprocessing
+    >>> to_one = Preprocessing(scale=(1 / 127.5,) * 3, offset=(-1.0,) * 3)  # -1..1
+    >>> to_one.channels
+    'RGB'
     """
 
     scale: tuple[float, float, float] = (1.0, 1.0, 1.0)
@@ -69,6 +76,13 @@ class EncoderSpec:
     """An encoder as data; see `register_encoder` for the fields.
 
     `bundled` is the digest of the weights that ship with hybridus, None where there are none.
+
+    Examples
+    --------
+    >>> from hybridus import EncoderSpec
+    >>> spec = EncoderSpec("vgg16_small", "keras.applications.VGG16", image_size=(64, 64))
+    >>> spec.options["include_top"], spec.is_application
+    (False, True)
     """
 
     name: str

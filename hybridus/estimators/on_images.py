@@ -3,11 +3,12 @@
 from dataclasses import KW_ONLY
 from typing import ClassVar
 
+from hybridus._sklearn import DocsLink
 from hybridus.estimators.parameters import with_parameters
 
 
 @with_parameters
-class OnImages:
+class OnImages(DocsLink):
     """Mixin of an estimator that reads its X with `hybridus.inputs.images.validate_images`.
 
     Parameters

@@ -124,7 +124,7 @@ class _ImageFilter(OnImages, TransformerMixin, BaseEstimator, auto_wrap_output_k
 
         Returns
         -------
-        array of str, shape (n_features_in_,), or None
+        array of str, shape (n_values,), or None
             None where `fit` saw files or images of different sizes.
 
         Raises

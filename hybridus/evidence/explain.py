@@ -55,6 +55,18 @@ class Explanation:
     by_feature : DataFrame or None
         Evidence of features that have names of their own, such as the shape of the lesion: a row
         for each feature, columns (sample, class). It is in the maps too, on the region.
+
+    Examples
+    --------
+    >>> from hybridus import explain, make_breast_phantoms, make_hybrid_classifier
+    >>> phantoms = make_breast_phantoms(12, image_size=48, random_state=0)
+    >>> pipe = make_hybrid_classifier("mobilenet_v2_0.35", "logreg", weights="bundled",
+    ...     image_size=32).fit(phantoms.images, phantoms.target)
+    >>> found = explain(pipe, phantoms.images[:2])
+    >>> found.of(0, 1).shape, found.scores.shape
+    ((48, 48), (2, 3))
+    >>> found.on_lesion(phantoms.masks[:2]).columns.tolist()
+    ['label', 'share', 'area', 'ratio']
     """
 
     maps: list[NDArray[np.float32]]
@@ -383,6 +395,15 @@ def evidence_on_lesion(estimator: Any, X: Any, y: ArrayLike, masks: Any) -> pd.D
     DataFrame
         A row for each class that has lesions, and ``all``: means of ``share``, ``area`` and
         ``ratio`` (see `Explanation.on_lesion`), and ``n``, how many images count.
+
+    Examples
+    --------
+    >>> from hybridus import evidence_on_lesion, make_breast_phantoms, make_hybrid_classifier
+    >>> phantoms = make_breast_phantoms(12, image_size=48, random_state=0)
+    >>> pipe = make_hybrid_classifier("mobilenet_v2_0.35", "logreg", weights="bundled",
+    ...     image_size=32).fit(phantoms.images, phantoms.target)
+    >>> evidence_on_lesion(pipe, phantoms.images, phantoms.target, phantoms.masks)["n"].to_dict()
+    {1: 5, 2: 4, 'all': 9}
     """
     found = lesion_shares(estimator, X, y, masks).dropna()
     rows: dict[Any, pd.DataFrame] = dict(iter(found.groupby("label", sort=True)))

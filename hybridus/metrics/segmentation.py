@@ -274,7 +274,20 @@ def dice_scorer(estimator: Any, X: Any, masks: Any, *, empty: Empty = "one") -> 
 
 
 def iou_scorer(estimator: Any, X: Any, masks: Any, *, empty: Empty = "one") -> float:
-    """Mean `iou` of a fitted segmenter; parameters are those of `dice_scorer`."""
+    """Mean `iou` of a fitted segmenter; parameters are those of `dice_scorer`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn.base import BaseEstimator
+    >>> from hybridus.metrics import iou_scorer
+    >>> class Bright(BaseEstimator):
+    ...     def predict(self, X):
+    ...         return X > 0.7
+    >>> images = np.random.default_rng(0).random((10, 16, 16))
+    >>> iou_scorer(Bright(), images, images > 0.7)
+    1.0
+    """
     return float(iou(masks, estimator.predict(X), empty=empty))
 
 
@@ -289,6 +302,18 @@ def neg_hausdorff_95_scorer(
     """Mean `hausdorff_95` of a fitted segmenter, negated, so that higher is better.
 
     Parameters are those of `dice_scorer` and `hausdorff_95`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn.base import BaseEstimator
+    >>> from hybridus.metrics import neg_hausdorff_95_scorer
+    >>> class Bright(BaseEstimator):
+    ...     def predict(self, X):
+    ...         return X > 0.7
+    >>> images = np.random.default_rng(0).random((10, 16, 16))
+    >>> neg_hausdorff_95_scorer(Bright(), images, images > 0.7)
+    -0.0
     """
     return -float(hausdorff_95(masks, estimator.predict(X), spacing=spacing, missing=missing))
 

@@ -58,6 +58,13 @@ class ModelCard:
         What it is not for.
     created : str
         Date and time, ISO 8601, UTC.
+
+    Examples
+    --------
+    >>> from hybridus import ModelCard
+    >>> card = ModelCard(model="MobileNetV2 and an SVM", classes=("benign", "malignant"))
+    >>> card.limits.split(";")[0]
+    'For research'
     """
 
     model: str = ""

@@ -139,6 +139,19 @@ def load(path: str | os.PathLike[str]) -> Any:
     -----
     sklearn.exceptions.InconsistentVersionWarning
         Where it was written under another version of scikit-learn.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from sklearn.pipeline import make_pipeline
+    >>> from sklearn.svm import SVC
+    >>> from hybridus import TextureFeatures, load, make_breast_phantoms, save
+    >>> scans = make_breast_phantoms(9, image_size=32, random_state=0)
+    >>> model = make_pipeline(TextureFeatures(), SVC()).fit(scans.images, scans.target)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     again = load(save(model, f"{folder}/model.hybridus"))
+    >>> bool((again.predict(scans.images) == model.predict(scans.images)).all())
+    True
     """
     import skops.io
 
@@ -166,6 +179,20 @@ def read_card(path: str | os.PathLike[str]) -> ModelCard:
     ------
     FileNotFoundError, hybridus.exceptions.ModelFileError
         As `load` does.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from sklearn.pipeline import make_pipeline
+    >>> from sklearn.svm import SVC
+    >>> from hybridus import TextureFeatures, make_breast_phantoms, read_card, save
+    >>> scans = make_breast_phantoms(9, image_size=32, random_state=0)
+    >>> model = make_pipeline(TextureFeatures(), SVC()).fit(scans.images, scans.target)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     file = save(model, f"{folder}/model.hybridus", card={"classes": scans.target_names})
+    ...     card = read_card(file)
+    >>> card.task, card.classes
+    ('classify', ('normal', 'malignant', 'benign'))
     """
     about, _ = _read(path, model=False)
     try:

@@ -63,6 +63,17 @@ class Audit:
         labels or too few groups of a class.
     threshold : float
         Similarity of duplicates, at the least.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from hybridus import audit, make_breast_phantoms
+    >>> scans = make_breast_phantoms(12, image_size=64, random_state=0)
+    >>> found = audit(np.concatenate([scans.images, scans.images[:1]]), model=None)
+    >>> found.pairs[["first", "second"]].to_numpy().tolist()
+    [[0, 12]]
+    >>> bool(found.groups[0] == found.groups[12]), len(set(found.groups.tolist()))
+    (True, 12)
     """
 
     findings: pd.DataFrame

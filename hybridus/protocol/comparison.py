@@ -54,6 +54,21 @@ class Comparison:
     ------
     ValueError
         If no model is left, or models were not scored on the same folds by the same metrics.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_wine
+    >>> from sklearn.naive_bayes import GaussianNB
+    >>> from sklearn.svm import SVC
+    >>> from hybridus import compare
+    >>> X, y = load_wine(return_X_y=True)
+    >>> found = compare({"svm": SVC(), "bayes": GaussianNB()}, X, y, groups="independent")
+    >>> found.metrics
+    ['accuracy', 'f1_macro', 'balanced_accuracy', 'macro_ovr_auc']
+    >>> found.folds.groupby("model").size().to_dict()
+    {'bayes': 5, 'svm': 5}
+    >>> found.differences["verdict"].tolist()
+    ['settled']
     """
 
     results: tuple[FoldResult, ...]

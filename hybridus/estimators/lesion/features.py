@@ -19,6 +19,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from hybridus._environment import n_threads
 from hybridus._sklearn import (
+    DocsLink,
     HasMethods,
     Interval,
     _check_feature_names_in,
@@ -45,7 +46,7 @@ _LEVEL = 0.5  # of all maps, once they are levelled
 
 
 @with_parameters
-class LesionFeatures(TransformerMixin, BaseEstimator):
+class LesionFeatures(DocsLink, TransformerMixin, BaseEstimator):
     """Turn images into features of the lesion that a segmenter finds in them.
 
     Two kinds of features: measurements of the lesion by name (shape, margin, echo inside, at the

@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.base import clone
 from sklearn.utils import Bunch
 
-from hybridus._sklearn import Interval, StrOptions, _BaseComposition, _fit_context
+from hybridus._sklearn import DocsLink, Interval, StrOptions, _BaseComposition, _fit_context
 from hybridus.estimators.fitting import all_or_nothing
 from hybridus.estimators.segmenters.prediction import (
     CLEANING_CONSTRAINT,
@@ -21,7 +21,7 @@ from hybridus.inputs.images import Images, validate_images
 from hybridus.inputs.masks import restore_mask
 
 
-class VotingSegmenter(SegmenterMixin, _BaseComposition):
+class VotingSegmenter(DocsLink, SegmenterMixin, _BaseComposition):
     """Segment lesions by the mean probability that several segmenters give.
 
     What `sklearn.ensemble.VotingClassifier` with ``voting="soft"`` is to classifiers. Networks of
