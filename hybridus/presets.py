@@ -1,7 +1,7 @@
 """Presets: models with all their settings as rows of plain data, under names that users type.
 
-They are the settings that the README's figures were measured with. `hybridus compare`, its help and
-`hybridus models` are made from these rows; a new preset is one more row.
+They are the settings that the documentation's figures were measured with. `hybridus compare`, its
+help and `hybridus models` are made from these rows; a new preset is one more row.
 """
 
 from __future__ import annotations
@@ -225,7 +225,7 @@ def make_preset(
 
 
 def markdown_table(presets: Iterable[Preset]) -> str:
-    """Table of presets as the README shows it."""
+    """Table of presets as the documentation shows it."""
     rows = [
         "| preset | what it is | a fold takes | compared unless models are named |",
         "|---|---|---|---|",

@@ -47,7 +47,7 @@ def test_without_an_address_there_is_no_link(no_address):
     assert docs_address() == ""
     picture = estimator_html_repr(UNetSegmenter())
     assert "generated/hybridus" not in picture
-    assert "scikit-learn.org" not in picture
+    assert 'href="https://scikit-learn.org' not in picture
 
 
 def test_an_address_may_be_a_folder(tmp_path, monkeypatch):

@@ -1,13 +1,14 @@
-"""The README's code, run as it stands on a small data set laid out as BUSI is."""
+"""The code of README and documentation, run as it stands on few scans laid out as BUSI is."""
 
-import os
 import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pytest
+import sklearn
 from PIL import Image
 from safetensors.numpy import save_file
 from tiny_networks import TINY
@@ -25,7 +26,12 @@ N_SCANS = 30
 AS_RUN = {
     "n_jobs=2": "n_jobs=1",
     "make_breast_phantoms(240,": f"make_breast_phantoms({N_SCANS},",
+    "(150, image_size=128,": f"(60, image_size={SIZE},",
+    "number < 135": "number < 54",
     "image_size=96": f"image_size={SIZE}",
+    '"image_size": 96': f'"image_size": {SIZE}',
+    "data.target, groups=found.groups": "data.target, n_splits=2, groups=found.groups",
+    "busi.target, groups=found.groups": "busi.target, n_splits=2, groups=found.groups",
     "scans.target, groups": "scans.target, n_splits=2, groups",
     "busi.target, groups=busi.groups)\nstudy": "busi.target, groups=busi.groups, n_splits=2)\n"
     "study",
@@ -49,13 +55,18 @@ def blocks(text):
     return re.findall(r"^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
 
 
-@pytest.fixture
-def small_encoders(monkeypatch, tmp_path):
-    """The encoders that the README names, as a small network whose weights are at hand."""
+@pytest.fixture(scope="module")
+def patch():
+    with pytest.MonkeyPatch.context() as patch:
+        yield patch
+
+
+@pytest.fixture(scope="module")
+def small_encoders(patch, tmp_path_factory):
+    """The encoders that the pages name, as a small network whose weights are at hand."""
     ours = registry.get_encoder("mobilenet_v2_0.35")
     source = Path(hybridus.encoders.__file__).parent / "mobilenet_v2_0.35.safetensors"
-    weights = tmp_path / "weights"
-    weights.mkdir()
+    weights = tmp_path_factory.mktemp("weights")
     shutil.copy(source, weights / source.name)
     small = {ours.name: replace(ours, image_size=(SIZE, SIZE))}
     layers = TINY.build((SIZE, SIZE)).layers
@@ -70,13 +81,14 @@ def small_encoders(monkeypatch, tmp_path):
         save_file(drawn, weights / f"{name}.safetensors")
         small[name] = replace(TINY, name=name, image_size=(SIZE, SIZE))
     for name, row in small.items():
-        monkeypatch.setitem(registry._REGISTRY, name, row)
-    monkeypatch.setenv("HYBRIDUS_WEIGHTS", str(weights))
+        patch.setitem(registry._REGISTRY, name, row)
+    patch.setenv("HYBRIDUS_WEIGHTS", str(weights))
 
 
-@pytest.fixture
-def busi_here(monkeypatch, tmp_path):
-    """A current folder with scans, masks and a table of duplicates, named as the README has it."""
+@pytest.fixture(scope="module")
+def busi_here(patch, tmp_path_factory):
+    """A current folder with scans, masks and a table of duplicates, named as the pages have it."""
+    tmp_path = tmp_path_factory.mktemp("busi")
     phantoms = make_breast_phantoms(N_SCANS, image_size=SIZE, random_state=0)
     folder, rows = tmp_path / "Dataset_BUSI_with_GT", ["busi_file,group,objection,annotation"]
     for number, (image, mask, label) in enumerate(
@@ -89,26 +101,40 @@ def busi_here(monkeypatch, tmp_path):
         drawn.save(folder / name / f"{name} ({number})_mask.png")
         rows.append(f"{name} ({number}),{number},,")
     (tmp_path / "busi_curation.csv").write_text("\n".join(rows) + "\n")
-    monkeypatch.chdir(tmp_path)
+    patch.chdir(tmp_path)
+
+
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+PAGES = [page for page in PAGES if not {"_build", "gallery", "generated"} & {*page.parts}]
+CODE = {str(page.relative_to(ROOT)): blocks(page.read_text(encoding="utf-8")) for page in PAGES}
+CODE = {page: code for page, code in CODE.items() if code}
 
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
-def test_the_code_of_the_readme_runs(small_encoders, busi_here, monkeypatch):
-    code = blocks((ROOT / "README.md").read_text(encoding="utf-8"))
-    assert len(code) >= 5
+@pytest.mark.parametrize("page", CODE)
+def test_the_code_of_a_page_runs(page, small_encoders, busi_here):
+    """What a block needs stands in the page, above it."""
     names: dict = {}
-    unused = set(AS_RUN)
-    for number, block in enumerate(code):
-        unused -= {written for written in unused if written in block}
-        for written, run in AS_RUN.items():
-            block = block.replace(written, run)
-        exec(compile(block, f"README.md, block {number}", "exec"), names)
-    assert os.path.exists("model.hybridus")
-    assert not unused, "text that the README no longer has"
+    try:
+        for number, block in enumerate(CODE[page], start=1):
+            for written, run in AS_RUN.items():
+                block = block.replace(written, run)
+            exec(compile(block, f"{page}, block {number}", "exec"), names)
+    finally:
+        plt.close("all")
+        sklearn.set_config(enable_metadata_routing=False)
+
+
+def test_what_is_replaced_stands_in_a_page():
+    assert {"README.md", "docs/start.md", "docs/guide/segmentation.md"} <= set(CODE)
+    text = "".join(block for code in CODE.values() for block in code)
+    assert not [written for written in AS_RUN if written not in text]
 
 
 def test_the_table_of_presets_is_the_one_that_the_presets_give():
     from hybridus.presets import PRESETS, markdown_table
 
-    assert markdown_table(PRESETS.values()) in (ROOT / "README.md").read_text(encoding="utf-8")
+    assert markdown_table(PRESETS.values()) in (ROOT / "docs" / "guide" / "presets.md").read_text(
+        encoding="utf-8"
+    )

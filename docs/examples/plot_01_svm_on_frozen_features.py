@@ -7,6 +7,8 @@ scan into a row of numbers, once. A support vector machine learns from the rows.
 it on folds, beside the same machine on plain texture measurements.
 """
 
+# sphinx_gallery_thumbnail_number = 2
+
 # %%
 # The scans are simulated: normal, malignant, benign. Yours would come from
 # :func:`hybridus.load_image_folder`.

@@ -7,6 +7,8 @@ A fine-tuned network is an estimator like any other. Which layers are trained is
 comes before never changes and runs once.
 """
 
+# sphinx_gallery_thumbnail_number = 2
+
 from hybridus import FineTunedClassifier, compare, make_breast_phantoms
 
 scans = make_breast_phantoms(90, image_size=64, difficulty=0.3, random_state=0)

@@ -4,8 +4,11 @@ Segmentation: a decoder on a frozen network against a U-Net
 
 Masks in place of classes, and the same call. A U-Net learns everything from your scans. A decoder
 on a frozen network learns only how to put together what the network sees already, so it needs less
-time and fewer scans.
+time and fewer scans. With hundreds of real scans and seventy epochs the U-Net was ahead:
+:doc:`/results`.
 """
+
+# sphinx_gallery_thumbnail_number = 2
 
 from hybridus import EncoderUNetSegmenter, LesionScores, UNetSegmenter, make_breast_phantoms
 
