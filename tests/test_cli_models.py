@@ -86,3 +86,14 @@ def test_names_that_are_no_text_are_printed_all_the_same(charset):
     done = CliRunner(charset=charset).invoke(app, ["models", "caf\udce9"])
     assert done.exit_code == 2
     assert r"no preset 'caf\udce9'" in done.stderr
+
+
+def test_weights_that_are_not_there_name_models_that_need_no_network(tmp_path, monkeypatch):
+    """What is proposed can be typed as it stands."""
+    monkeypatch.setenv("HYBRIDUS_WEIGHTS", str(tmp_path))
+    (tmp_path / "scans").mkdir()
+    done = run("compare", str(tmp_path), "--models", "vgg16-svm", "--weights", "bundled")
+    assert done.exit_code == 2
+    proposed = done.stderr.split("--models ")[-1].split(" ")[0].split(",")
+    assert proposed
+    assert set(proposed) <= set(PRESETS)

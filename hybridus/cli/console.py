@@ -14,8 +14,14 @@ from rich.console import Console
 from rich.markup import escape
 from typer.core import TyperGroup
 
+from hybridus.exceptions import WeightsNotFoundError
+
 SCREEN = Console(highlight=False)
 NOTES = Console(stderr=True, highlight=False)
+WITHOUT_NETWORK = (
+    "models named mobilenet_v2_0.35-... need no network, such as --models mobilenet_v2_0.35-svm,"
+    "mobilenet_v2_0.35-logreg --weights bundled (of hybridus train: --model)"
+)
 INTERRUPTED = 130  # what shells give a command that Ctrl-C ended
 
 
@@ -67,5 +73,7 @@ def user_errors() -> Iterator[None]:
     except (ValueError, OSError) as error:
         # What the library calls value_range=(0, 4095) is an option here.
         said = re.sub(r"value_range=\((\S+), (\S+)\)", r"--value-range \1,\2", str(error))
+        if isinstance(error, WeightsNotFoundError):
+            said += f". Here: {WITHOUT_NETWORK}"
         NOTES.print(f"[bold red]error:[/] [red]{escape(said)}[/]", soft_wrap=True)
         raise typer.Exit(2) from error
