@@ -37,6 +37,7 @@ exclude_patterns = ["_build", "examples", "api/generated/*.py"]
 templates_path = ["_templates"]
 # A name in backticks is a link where it is one of ours, and code where it is not.
 default_role = "py:obj"
+highlight_language = "none"  # of blocks that name none: commands and what they print
 suppress_warnings = ["config.cache"]
 source_suffix = {".rst": "restructuredtext", ".md": "markdown"}
 

@@ -42,6 +42,9 @@ AS_RUN = {
     'EncoderUNetSegmenter("mobilenet_v2",': 'EncoderUNetSegmenter("mobilenet_v2", n_views=1, '
     "image_size=32, decoder_stride=2, max_epochs=1,",
     "masks=busi.masks,  #": "masks=busi.masks, n_splits=2,  #",
+    "(data.images, data.target)  #": "(data.images, data.target, model=None)  #",
+    "busi.masks)  # offline": "busi.masks, model=None)  # offline",
+    "audit(busi.images, busi.target)": "audit(busi.images, busi.target, model=None)",
     "KFold(5)": "KFold(2)",
     "KFold(3)": "KFold(2)",
     "[1, 10, 100]": "[1]",

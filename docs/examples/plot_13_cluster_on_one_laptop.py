@@ -56,7 +56,7 @@ for task in tasks:
                 edgecolor="white",
             )
 axis.set_yticks(range(len(workers)), [f"worker {i + 1}" for i in range(len(workers))])
-axis.set(xlabel="seconds since the call", ylim=(-0.6, len(workers) - 0.4))
+axis.set(xlabel="seconds since the call", xlim=(0, None), ylim=(-0.6, len(workers) - 0.4))
 axis.spines[["top", "right"]].set_visible(False)
 
 # %%

@@ -7,10 +7,11 @@ from typing import Any, ClassVar
 from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator
 
+from hybridus._sklearn import DocsLink
 from hybridus.evidence.explain import lesion_shares
 
 
-class EvidenceScorer(BaseEstimator):
+class EvidenceScorer(DocsLink, BaseEstimator):
     """Score classifiers by the share of their evidence for the true class that lies on the lesion.
 
     For ``scoring`` of `cross_validate`, `GridSearchCV` and the like. Masks reach it by

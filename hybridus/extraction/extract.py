@@ -44,6 +44,21 @@ class Extraction:
         What decides a row but the image, as it stands in the column ``digest``.
     unreadable : tuple of (str, str)
         File and reason of each image that could not be read.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from PIL import Image
+    >>> from hybridus import TextureFeatures, extract
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     Image.new("L", (32, 32), 90).save(f"{folder}/even.png")
+    ...     done = extract(
+    ...         [f"{folder}/even.png"],
+    ...         f"{folder}/rows.parquet",
+    ...         extractor=TextureFeatures(kinds=["lbp"], cache=False),
+    ...     )
+    >>> done.n_rows, done.unreadable
+    (1, ())
     """
 
     path: Path
