@@ -116,7 +116,7 @@ class DocsLink:
         import hybridus
 
         name, address = type(self).__name__, docs_address()
-        if not address or name not in hybridus.__all__:
+        if not address or name not in dir(hybridus):
             return ""
         page = f"{address}/api/generated/hybridus.{name}.html"
         return page.replace("{", "{{").replace("}", "}}")
