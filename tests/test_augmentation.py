@@ -25,8 +25,11 @@ EVERYTHING = Augmentation(
     contrast=0.5,
     gamma=0.5,
     speckle=0.2,
+    aspect=0.4,
+    gain=0.5,
+    resolution=2,
 )
-GEOMETRY = replace(EVERYTHING, brightness=0, contrast=0, gamma=0, speckle=0)
+GEOMETRY = replace(EVERYTHING, brightness=0, contrast=0, gamma=0, speckle=0, gain=0, resolution=0)
 ARRAYS = [field.name for field in fields(Transforms) if field.name != "fill_mode"]
 
 
@@ -131,7 +134,7 @@ class TestPolicy:
         assert resolve_augmentation("strong") is PRESETS["strong"]
         assert resolve_augmentation(EVERYTHING) is EVERYTHING
         for wrong in ("heavy", 3, True, ["light"], Augmentation):
-            with pytest.raises(ValueError, match="'light', 'strong', or an Augmentation") as error:
+            with pytest.raises(ValueError, match="'light', 'strong', 'scanner', or an") as error:
                 resolve_augmentation(wrong)
             assert repr(wrong) in str(error.value)
 
@@ -201,6 +204,23 @@ class TestDrawing:
         rng = np.random.default_rng(3)
         parts = [EVERYTHING.draw(n, rng) for n in (4, 0, 2)]
         assert_same(Transforms.concatenate(parts), EVERYTHING.draw(6, np.random.default_rng(3)))
+
+    def test_later_changes_leave_what_was_drawn_before(self):
+        """So that stored views and the figures of fits stay what they were."""
+        before = Augmentation(rotation=10, speckle=0.1)
+        later = replace(before, aspect=0.3, gain=1, resolution=3)
+        one = before.draw(200, np.random.default_rng(0))
+        other = later.draw(200, np.random.default_rng(0))
+        for name in set(ARRAYS) - {"aspects", "gains", "coarsenesses"}:
+            np.testing.assert_array_equal(getattr(one, name), getattr(other, name))
+        for values, low, high in (
+            (other.aspects, 1 / 1.3, 1.3),
+            (other.gains, 0.5, 2),
+            (other.coarsenesses, 1, 4),
+        ):
+            assert low <= values.min() < low * 1.05
+            assert high / 1.05 < values.max() <= high
+        assert abs(np.corrcoef(np.log(other.aspects), np.log(other.gains))[0, 1]) < 0.2
 
     def test_a_stronger_policy_makes_the_same_choices(self):
         weak = Augmentation(rotation=10).draw(20, np.random.default_rng(0))
@@ -313,6 +333,13 @@ class TestGeometry:
         reduced = transforms(scales=0.5).images(square)[0, ..., 0] > 127
         np.testing.assert_array_equal(np.flatnonzero(reduced.any(axis=0)), np.arange(28, 36))
 
+    def test_aspect_above_1_widens_and_flattens(self):
+        square = np.zeros((1, 64, 64, 1), np.uint8)
+        square[:, 24:40, 24:40] = 255
+        wider = transforms(aspects=4.0).images(square)[0, ..., 0] > 127
+        np.testing.assert_array_equal(np.flatnonzero(wider.any(axis=0)), np.arange(16, 48))
+        np.testing.assert_array_equal(np.flatnonzero(wider.any(axis=1)), np.arange(28, 36))
+
     @pytest.mark.parametrize(
         ("fill_mode", "left"),
         [("constant", [0, 0, 0]), ("nearest", [10, 10, 10]), ("reflect", [30, 20, 10])],
@@ -422,6 +449,23 @@ class TestGreyValues:
         mean = batch.mean(axis=(1, 2, 3), keepdims=True)
         expected = np.clip(mean + 1.4 * (batch - mean) - 25.5, 0, 255)
         np.testing.assert_allclose(changed, 255 * (expected / 255) ** 0.8, atol=1e-2)
+
+    def test_gain_is_a_factor_and_clips(self, batch):
+        changed = transforms(5, gains=1.5).images(batch)
+        np.testing.assert_allclose(changed, np.minimum(batch * 1.5, 255), rtol=1e-6)
+
+    def test_resolution_takes_fine_detail_and_keeps_the_rest(self):
+        columns = np.indices((64, 64))[1]
+        fine = np.where(columns % 2, 255, 0).astype(np.uint8)
+        coarse = np.where(columns // 16 % 2, 255, 0).astype(np.uint8)
+        batch = np.stack([fine, coarse])[..., np.newaxis]
+        changed = transforms(2, coarsenesses=4.0).images(batch)[..., 0]
+        assert np.ptp(changed[0]) < 30
+        assert np.abs(changed[1] - coarse)[:, 4:12].max() < 15  # half way between pixels
+        still = transforms(2, coarsenesses=1.0).images(batch)
+        np.testing.assert_array_equal(still, batch)
+        colours = transforms(1, coarsenesses=4.0).images(np.stack([coarse] * 3, -1)[np.newaxis])
+        np.testing.assert_allclose(colours[0, ..., 1], changed[1], atol=1e-3)
 
     def test_speckle_is_multiplicative(self):
         images = np.full((2, 200, 200, 3), 100, np.uint8)

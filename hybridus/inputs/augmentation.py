@@ -16,12 +16,16 @@ from typing import Any, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from hybridus.inputs.resizing import resize_image
+
 Flip = Literal["none", "horizontal", "vertical", "both"]
 FillMode = Literal["constant", "nearest", "reflect"]
 
 # Uniform numbers an image takes, always all of them: two policies given the same numbers make
-# the same choices and differ in their strength alone. Add new ones at the end.
+# the same choices and differ in their strength alone. Those of changes that were added later are
+# drawn from the last of these, so that what was drawn before stays what it was.
 _COLUMNS = 10
+_LATER = 3
 
 # What a strength may be. Comparisons with NaN are false, so NaN is refused by all.
 _LIMITS: dict[str, tuple[str, Callable[[float], bool]]] = {
@@ -32,6 +36,9 @@ _LIMITS: dict[str, tuple[str, Callable[[float], bool]]] = {
     "contrast": ("finite and at least 0", lambda value: 0 <= value < np.inf),
     "gamma": ("finite and at least 0", lambda value: 0 <= value < np.inf),
     "speckle": ("finite and at least 0", lambda value: 0 <= value < np.inf),
+    "aspect": ("finite and at least 0", lambda value: 0 <= value < np.inf),
+    "gain": ("finite and at least 0", lambda value: 0 <= value < np.inf),
+    "resolution": ("finite and at least 0", lambda value: 0 <= value < np.inf),
 }
 
 
@@ -39,8 +46,9 @@ _LIMITS: dict[str, tuple[str, Callable[[float], bool]]] = {
 class Augmentation:
     """How far images may be changed in training: a policy that is plain, hashable data.
 
-    Geometry is one affine map (flip, zoom, rotation about the centre, shift) with one bilinear
-    interpolation; then come contrast, brightness, gamma and speckle. A value is the largest change,
+    Geometry is one affine map (flip, zoom, aspect, rotation about the centre, shift) with one
+    bilinear interpolation; then come contrast, brightness, gain, resolution, gamma and speckle. A
+    value is the largest change,
     and 0 is none; how much an image is changed is drawn. Declaring and drawing need no Keras.
 
     Parameters
@@ -66,6 +74,14 @@ class Augmentation:
         for all channels of a pixel.
     fill_mode : {"constant", "nearest", "reflect"}, default="constant"
         What lies beyond the border: black, the border's own pixels, or the image mirrored.
+    aspect : float, default=0.0
+        The width over the height is multiplied by a factor that is log-uniform between
+        1 / (1 + aspect) and 1 + aspect: images that were stretched otherwise.
+    gain : float, default=0.0
+        The factor of all pixels is log-uniform between 1 / (1 + gain) and 1 + gain.
+    resolution : float, default=0.0
+        The image is brought down to 1 / f of its pixels a side and up again, by area and by
+        bilinear interpolation; f is log-uniform between 1 and 1 + resolution.
 
     Raises
     ------
@@ -102,6 +118,9 @@ class Augmentation:
     gamma: float = 0.0
     speckle: float = 0.0
     fill_mode: FillMode = "constant"
+    aspect: float = 0.0
+    gain: float = 0.0
+    resolution: float = 0.0
 
     def __post_init__(self) -> None:
         for name, kind in (("flip", Flip), ("fill_mode", FillMode)):
@@ -187,6 +206,10 @@ class Augmentation:
         def log_uniform(column: int, strength: float) -> NDArray[np.floating]:
             return np.exp(either_way[:, column] * np.log1p(strength))
 
+        seeds = (uniform[:, 9] * 2.0**53).astype(np.uint64)
+        changed = self.aspect or self.gain or self.resolution
+        later = _later(seeds) if changed else np.full((len(seeds), _LATER), 0.5)
+
         axes = [self.flip in ("vertical", "both"), self.flip in ("horizontal", "both")]
         return Transforms(
             flips=(uniform[:, :2] < 0.5) & np.array(axes),
@@ -197,7 +220,10 @@ class Augmentation:
             contrasts=log_uniform(7, self.contrast),
             gammas=log_uniform(8, self.gamma),
             speckles=np.full(len(uniform), self.speckle),
-            seeds=(uniform[:, 9] * 2.0**53).astype(np.uint64),
+            seeds=seeds,
+            aspects=np.exp((2 * later[:, 0] - 1) * np.log1p(self.aspect)),
+            gains=np.exp((2 * later[:, 1] - 1) * np.log1p(self.gain)),
+            coarsenesses=np.exp(later[:, 2] * np.log1p(self.resolution)),
             fill_mode=self.fill_mode,
         )
 
@@ -224,6 +250,12 @@ class Transforms:
         As in `Augmentation`.
     seeds : uint64 array of shape (n,)
         Where the speckle noise of each image starts from.
+    aspects : float array of shape (n,)
+        Factor of width over height.
+    gains : float array of shape (n,)
+        Factor of all pixels.
+    coarsenesses : float array of shape (n,)
+        By how much the pixels a side are fewer for a moment; 1 leaves them.
     fill_mode : {"constant", "nearest", "reflect"}
     """
 
@@ -236,6 +268,9 @@ class Transforms:
     gammas: NDArray[np.floating]
     speckles: NDArray[np.floating]
     seeds: NDArray[np.uint64]
+    aspects: NDArray[np.floating]
+    gains: NDArray[np.floating]
+    coarsenesses: NDArray[np.floating]
     fill_mode: FillMode = "constant"
 
     def __len__(self) -> int:
@@ -277,8 +312,8 @@ class Transforms:
         Returns
         -------
         float32 array of the same shape
-            Clipped to 0..255 wherever brightness, contrast, gamma or speckle changed anything. Rows
-            that are flipped at most keep their pixels exactly.
+            Clipped to 0..255 wherever anything but geometry changed. Rows that are flipped at most
+            keep their pixels exactly.
 
         Raises
         ------
@@ -293,11 +328,12 @@ class Transforms:
         self._check_length(batch)
         pixels = np.array(batch, dtype=np.float32, order="C")
         # One image at a time stays in the processor's cache.
-        exposed = (self.contrasts != 1) | (self.brightnesses != 0)
+        exposed = (self.contrasts != 1) | (self.brightnesses != 0) | (self.gains != 1)
         for i in np.flatnonzero(exposed):
             self._expose(pixels[i], i)
         pixels = self._move(pixels)
-        for i in np.flatnonzero(exposed | (self.gammas != 1) | (self.speckles != 0)):
+        developed = (self.gammas != 1) | (self.speckles != 0) | (self.coarsenesses != 1)
+        for i in np.flatnonzero(exposed | developed):
             self._develop(pixels[i], i)
         return pixels
 
@@ -333,7 +369,8 @@ class Transforms:
 
     def _move(self, moved: NDArray[np.float32]) -> NDArray[np.float32]:
         """Apply the geometry in place; rows that are flipped at most are not interpolated."""
-        interpolated = (self.shifts != 0).any(axis=1) | (self.rotations != 0) | (self.scales != 1)
+        interpolated = (self.shifts != 0).any(axis=1) | (self.rotations != 0)
+        interpolated |= (self.scales != 1) | (self.aspects != 1)
         for i in np.flatnonzero(self.flips.any(axis=1) & ~interpolated):
             vertical, horizontal = self.flips[i]
             moved[i] = moved[i, :: -1 if vertical else 1, :: -1 if horizontal else 1].copy()
@@ -359,10 +396,11 @@ class Transforms:
         """Rows (n, 8) that lead from an output pixel's indices (x, y) to those in the input."""
         angle = np.deg2rad(self.rotations)
         cos, sin = np.cos(angle) / self.scales, np.sin(angle) / self.scales
+        wider = np.sqrt(self.aspects)
         mirror_y, mirror_x = np.where(self.flips, -1.0, 1.0).T
         # In fractions of width and height from the centre; pixel x lies at (x + 0.5) / width - 0.5.
-        xx, xy = mirror_x * cos, -mirror_x * sin
-        yx, yy = mirror_y * sin, mirror_y * cos
+        xx, xy = mirror_x * cos / wider, -mirror_x * sin / wider
+        yx, yy = mirror_y * sin * wider, mirror_y * cos * wider
         down, right = self.shifts.T
         # The same in pixel indices, where the centre of the image is (width - 1) / 2.
         xy, yx = xy * width / height, yx * height / width
@@ -374,18 +412,22 @@ class Transforms:
         return np.stack([xx, xy, x0, yx, yy, y0, zero, zero], axis=1)
 
     def _expose(self, pixels: NDArray[np.float32], i: np.integer) -> None:
-        """Apply contrast and brightness to image `i` in place, unclipped.
+        """Apply contrast, brightness and gain to image `i` in place, unclipped.
 
-        Both are linear and so may come before the interpolation as well as after it; coming before,
+        All are linear and so may come before the interpolation as well as after it; coming before,
         they leave black what lies beyond the border, and the mean is that of the image alone.
         """
         offset = pixels.mean(dtype=np.float64) * (1 - self.contrasts[i])
         pixels *= float(self.contrasts[i])
         pixels += float(offset + 255 * self.brightnesses[i])
+        if self.gains[i] != 1:
+            pixels *= float(self.gains[i])
 
     def _develop(self, pixels: NDArray[np.float32], i: np.integer) -> None:
-        """Clip image `i` and apply gamma and speckle, in place."""
+        """Clip image `i` and apply resolution, gamma and speckle, in place."""
         np.clip(pixels, 0, 255, out=pixels)
+        if self.coarsenesses[i] != 1:
+            pixels[...] = _coarsened(pixels, float(self.coarsenesses[i]))
         if self.gammas[i] != 1:
             pixels /= 255
             np.power(pixels, np.float32(self.gammas[i]), out=pixels)
@@ -397,6 +439,20 @@ class Transforms:
             noise += 1
             pixels *= noise
             np.clip(pixels, 0, 255, out=pixels)
+
+
+def _later(seeds: NDArray[np.uint64]) -> NDArray[np.floating]:
+    """Uniform numbers of the changes that were added later, from an image's seed alone."""
+    of_image = [np.random.Generator(np.random.SFC64([int(seed), 1])) for seed in seeds]
+    return np.array([one.random(_LATER) for one in of_image]).reshape(-1, _LATER)
+
+
+def _coarsened(pixels: NDArray[np.float32], times: float) -> NDArray[np.float32]:
+    """Bring pixels (H, W, channels) down to fewer, and up again."""
+    size = [max(2, round(side / times)) for side in pixels.shape[:2]]
+    plane = pixels[..., 0] if pixels.shape[2] == 1 else pixels
+    down = resize_image(plane, (size[0], size[1]))
+    return resize_image(down, (pixels.shape[0], pixels.shape[1])).reshape(pixels.shape)
 
 
 _ARRAYS = [field.name for field in fields(Transforms) if field.name != "fill_mode"]
@@ -414,6 +470,19 @@ PRESETS = {
         gamma=0.3,
         speckle=0.1,
     ),
+    # For scans of scanners that training has not seen.
+    "scanner": Augmentation(
+        shift=0.1,
+        rotation=15,
+        zoom=0.35,
+        aspect=0.3,
+        brightness=0.1,
+        contrast=0.3,
+        gain=1.0,
+        gamma=0.8,
+        speckle=0.3,
+        resolution=3.0,
+    ),
 }
 
 
@@ -423,7 +492,7 @@ def resolve_augmentation(augmentation: str | Augmentation | None) -> Augmentatio
     Parameters
     ----------
     augmentation : None, str or Augmentation
-        Nothing, the name of a preset ("light" or "strong"), or a policy.
+        Nothing, the name of a preset ("light", "strong" or "scanner"), or a policy.
 
     Returns
     -------
