@@ -49,7 +49,7 @@ def saved(tmp_path_factory):
 
 
 def test_a_path_is_an_encoder_that_comes_with_its_weights(saved):
-    features = DeepFeatureExtractor(str(saved / "My net.keras"), image_size=16, cache=False)
+    features = DeepFeatureExtractor(saved / "My net.keras", image_size=16, cache=False)
     found = features.fit_transform(X)
     opened = keras.models.load_model(saved / "My net.keras")
     from hybridus.inputs.resizing import resize_image, widen
@@ -72,12 +72,12 @@ def test_its_size_is_read_without_keras(saved):
 
 
 def test_workers_model_files_and_training_take_it_too(saved, tmp_path):
-    pipe = make_hybrid_classifier(str(saved / "fixed.keras"), "logreg")
+    pipe = make_hybrid_classifier(saved / "fixed.keras", "logreg")
     search = GridSearchCV(pipe, {"head__C": [0.1, 1]}, cv=2, n_jobs=2).fit(X, Y)
     file = save(search.best_estimator_, tmp_path / "m.hybridus")
     assert (load(file).predict(X) == search.predict(X)).all()
     net = FineTunedClassifier(
-        str(saved / "fixed.keras"), trainable="b", max_epochs=1, n_views=1, random_state=0
+        saved / "fixed.keras", trainable="b", max_epochs=1, n_views=1, random_state=0
     )
     net.fit(X, Y)
     assert {name.split("/")[0] for name in net.variables_} >= {"b", "softmax"}

@@ -72,7 +72,7 @@ class DeepFeatureExtractor(OnImages, TransformerMixin, BaseEstimator):
 
     Parameters
     ----------
-    encoder : str or EncoderSpec, default="mobilenet_v2"
+    encoder : str, path or EncoderSpec, default="mobilenet_v2"
         Name of an encoder (`list_encoders`), its row (`register_encoder`), or the path of a network
         that Keras saved, ``"model.keras"``, which preprocesses inside and comes with its weights.
         Open only files you trust.
@@ -148,7 +148,7 @@ default="avg"
     (4, 1552)
     """
 
-    encoder: str | EncoderSpec = "mobilenet_v2"
+    encoder: str | os.PathLike | EncoderSpec = "mobilenet_v2"
     _: KW_ONLY
     weights: str | os.PathLike = "imagenet"
     layers: str | Sequence[str] = "multi"
@@ -164,7 +164,7 @@ default="avg"
     verbose: int = 0
 
     _parameter_constraints: ClassVar[dict] = {
-        "encoder": [str, EncoderSpec],
+        "encoder": [str, os.PathLike, EncoderSpec],
         "weights": [str, os.PathLike],
         "layers": [StrOptions({"last", "multi"}), list, tuple],
         "pooling": [StrOptions(set(POOLINGS)), list, tuple],

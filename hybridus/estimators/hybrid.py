@@ -19,7 +19,7 @@ from hybridus.inputs.groups import WholeGroupsKFold
 
 
 def make_hybrid_classifier(
-    encoder: str | EncoderSpec | Sequence[str | EncoderSpec] = "mobilenet_v2",
+    encoder: str | os.PathLike | EncoderSpec | Sequence[Any] = "mobilenet_v2",
     head: Literal["svm", "mlp", "logreg"] | BaseEstimator = "svm",
     *,
     lesion: Any = None,
@@ -35,7 +35,7 @@ def make_hybrid_classifier(
 
     Parameters
     ----------
-    encoder : str, EncoderSpec or a sequence of them, default="mobilenet_v2"
+    encoder : str, path, EncoderSpec or a sequence of them, default="mobilenet_v2"
         Several encoders are fused: their features stand side by side, in a `FeatureUnion` whose
         parts bear the encoders' names.
     head : {"svm", "mlp", "logreg"} or classifier, default="svm"
@@ -103,7 +103,7 @@ def make_hybrid_classifier(
 
 
 def _frozen_features(encoder: Any, extractor: Mapping[str, Any]) -> Any:
-    if isinstance(encoder, str | EncoderSpec):
+    if isinstance(encoder, str | os.PathLike | EncoderSpec):
         get_encoder(encoder)
         return DeepFeatureExtractor(encoder, **extractor)
     names = [get_encoder(one).name for one in encoder]

@@ -27,7 +27,7 @@ class OnEncoder:
 
     Parameters
     ----------
-    encoder : str or EncoderSpec, default="mobilenet_v2"
+    encoder : str, path or EncoderSpec, default="mobilenet_v2"
         Name of an encoder (`list_encoders`), its row (`register_encoder`), or the path of a network
         that Keras saved, ``"model.keras"``.
     weights : {"imagenet", "bundled", "random"} or path, default="imagenet"
@@ -63,7 +63,7 @@ class OnEncoder:
         weights file.
     """
 
-    encoder: str | EncoderSpec = "mobilenet_v2"
+    encoder: str | os.PathLike | EncoderSpec = "mobilenet_v2"
     _: KW_ONLY
     weights: str | os.PathLike = "imagenet"
     layers: str | Sequence[str] = "last"
@@ -74,7 +74,7 @@ class OnEncoder:
     cache: bool = True
 
     _parameter_constraints: ClassVar[dict] = {
-        "encoder": [str, EncoderSpec],
+        "encoder": [str, os.PathLike, EncoderSpec],
         "weights": [str, os.PathLike],
         "layers": [StrOptions({"last", "multi"}), list, tuple],
         "trainable": [str],

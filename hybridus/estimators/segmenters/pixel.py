@@ -108,7 +108,7 @@ class PixelSegmenter(OnImages, SegmenterMixin, BaseEstimator):
     features: Literal["basic", "deep", "both"] = "both"
     _: KW_ONLY
     sigma_max: float = 16.0
-    encoder: str | EncoderSpec = "mobilenet_v2"
+    encoder: str | os.PathLike | EncoderSpec = "mobilenet_v2"
     weights: str | os.PathLike = "imagenet"
     layers: str | Sequence[str] = "multi"
     image_size: int | tuple[int, int] = 224
@@ -125,7 +125,7 @@ class PixelSegmenter(OnImages, SegmenterMixin, BaseEstimator):
         "estimator": [HasMethods(["fit", "predict_proba"]), None],
         "features": [StrOptions({"basic", "deep", "both"})],
         "sigma_max": [Interval(Real, 1, 256, closed="both")],
-        "encoder": [str, EncoderSpec],
+        "encoder": [str, os.PathLike, EncoderSpec],
         "weights": [str, os.PathLike],
         "layers": [StrOptions({"multi"}), list, tuple],
         "image_size": [Interval(Integral, 1, None, closed="left"), tuple, list],
