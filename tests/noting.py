@@ -59,5 +59,6 @@ def notes_folder(store):
 
 
 def noting(cache, **changes):
+    """Make an extractor that keeps rows in a folder; False keeps none."""
     tiny = {"weights": "random", "layers": "last", "image_size": 8, "batch_size": 4}
-    return Noting(TINY, **{**tiny, "cache": str(cache), **changes})
+    return Noting(TINY, **{**tiny, "cache": cache and str(cache), **changes})

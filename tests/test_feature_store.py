@@ -19,7 +19,7 @@ from hybridus.exceptions import FeatureStoreWarning
 from hybridus.inputs.files import FileStamp
 from hybridus.store import file as _store_file
 from hybridus.store.file import remove_database
-from hybridus.store.rows import FeatureStore
+from hybridus.store.rows import FeatureStore, store_of
 
 pytestmark = pytest.mark.slow
 
@@ -812,3 +812,9 @@ def test_rows_of_another_width_under_one_fingerprint_are_refused(tmp_path):
     store.rows("encoder", [b"a"], lambda indices: np.ones((len(indices), 3)))
     with pytest.raises(ValueError, match="one encoder and one width|width"):
         store.rows("encoder", [b"a", b"b"], lambda indices: np.ones((len(indices), 4)))
+
+
+@pytest.mark.parametrize("text", ["False", "True", "None"])
+def test_a_switch_written_as_text_makes_no_folder_of_that_name(text):
+    with pytest.raises(ValueError, match="is text and would be a folder of that name"):
+        store_of(text)

@@ -429,9 +429,19 @@ def store_of(cache: bool | str | os.PathLike[str] | FeatureStore) -> FeatureStor
     ----------
     cache : bool, path or FeatureStore
         True is the default folder, a path another one.
+
+    Raises
+    ------
+    ValueError
+        For the texts "True", "False" and "None", which would become folders of that name.
     """
     if isinstance(cache, FeatureStore):
         return cache
+    if isinstance(cache, str) and cache in ("True", "False", "None"):
+        raise ValueError(
+            f"cache={cache!r} is text and would be a folder of that name; expected True, False, a "
+            "path or a FeatureStore"
+        )
     if isinstance(cache, str | os.PathLike):
         return FeatureStore(cache)
     return FeatureStore() if cache else None
