@@ -114,7 +114,7 @@ class FrozenEncoder:
 
 
 def freeze(
-    encoder: str | EncoderSpec,
+    encoder: str | os.PathLike | EncoderSpec,
     *,
     weights: str | os.PathLike,
     layers: str | Sequence[str],
