@@ -66,8 +66,11 @@ def test_encoders_are_fused_side_by_side(textures):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"head": "forest"}, "head='forest': expected 'svm', 'mlp', 'logreg' or a classifier"),
-        ({"head": Ridge()}, "expected 'svm', 'mlp', 'logreg' or a classifier"),
+        (
+            {"head": "forest"},
+            "head='forest': expected 'svm', 'mlp', 'logreg', 'sgd' or a classifier",
+        ),
+        ({"head": Ridge()}, "expected 'svm', 'mlp', 'logreg', 'sgd' or a classifier"),
         ({"encoder": []}, "one or more different encoders"),
         ({"encoder": ["vgg16", "vgg16"]}, "one or more different encoders"),
         ({"encoder": "vgg"}, "unknown encoder 'vgg'"),

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from sklearn.base import BaseEstimator, clone, is_classifier
-from sklearn.linear_model import LogisticRegression
+from sklearn.linear_model import LogisticRegression, SGDClassifier
 from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import FeatureUnion, Pipeline
 from sklearn.svm import SVC
@@ -20,7 +20,7 @@ from hybridus.inputs.groups import WholeGroupsKFold
 
 def make_hybrid_classifier(
     encoder: str | os.PathLike | EncoderSpec | Sequence[Any] = "mobilenet_v2",
-    head: Literal["svm", "mlp", "logreg"] | BaseEstimator = "svm",
+    head: Literal["svm", "mlp", "logreg", "sgd"] | BaseEstimator = "svm",
     *,
     lesion: Any = None,
     whole_image: bool = True,
@@ -38,10 +38,12 @@ def make_hybrid_classifier(
     encoder : str, path, EncoderSpec or a sequence of them, default="mobilenet_v2"
         Several encoders are fused: their features stand side by side, in a `FeatureUnion` whose
         parts bear the encoders' names.
-    head : {"svm", "mlp", "logreg"} or classifier, default="svm"
+    head : {"svm", "mlp", "logreg", "sgd"} or classifier, default="svm"
         "svm" is an RBF support vector machine with C = 10, "mlp" one hidden layer of 128 units
         with weight decay 0.01, "logreg" logistic regression with C = 0.01, which suits thousands
-        of features on hundreds of images. A classifier is taken as it is.
+        of features on hundreds of images, and "sgd" the same by averaged stochastic gradient
+        descent with alpha = 0.1, which `hybridus.fit_out_of_core` teaches part by part. A
+        classifier is taken as it is.
     lesion : segmenter or None, default=None
         With one, the features of `LesionFeatures`, measurements of the lesion and what the encoders
         see of its crops, stand beside those of the whole image, as the part ``lesion``. It is
@@ -50,7 +52,7 @@ def make_hybrid_classifier(
     whole_image : bool, default=True
         False leaves out the features of the whole image, where there is `lesion`.
     class_weight : dict, "balanced" or None, default="balanced"
-        For the heads "svm" and "logreg"; `MLPClassifier` has none.
+        For the heads "svm", "logreg" and "sgd"; `MLPClassifier` has none.
     probability : bool, default=False
         Make sure of `predict_proba`: a head without one is calibrated (Platt 1999) by
         cross-validation on the training data; its parameters are then ``head__estimator__...``.
@@ -95,7 +97,7 @@ def make_hybrid_classifier(
         else:
             parts = [(get_encoder(features.encoder).name, features), ("lesion", of_lesion)]
             features = FeatureUnion(parts, verbose_feature_names_out=False)
-    classifier = _head(head, class_weight, random_state)
+    classifier = make_head(head, class_weight, random_state)
     if probability and not hasattr(classifier, "predict_proba"):
         # Its folds keep groups whole where metadata routing hands them on; see `compare`.
         classifier = WholeGroupsCalibration(classifier, ensemble=False, cv=WholeGroupsKFold(5))
@@ -116,7 +118,14 @@ def _frozen_features(encoder: Any, extractor: Mapping[str, Any]) -> Any:
     return FeatureUnion(parts, verbose_feature_names_out=False)
 
 
-def _head(head: Any, class_weight: Any, random_state: Any) -> BaseEstimator:
+def make_head(head: Any, class_weight: Any, random_state: Any) -> BaseEstimator:
+    """Make the head that a name stands for; see `make_hybrid_classifier`.
+
+    Raises
+    ------
+    ValueError
+        For an unknown name, and what is no classifier.
+    """
     if head == "svm":
         return SVC(C=10.0, class_weight=class_weight, random_state=random_state)
     if head == "mlp":
@@ -125,6 +134,14 @@ def _head(head: Any, class_weight: Any, random_state: Any) -> BaseEstimator:
         return LogisticRegression(
             C=0.01, class_weight=class_weight, max_iter=2000, random_state=random_state
         )
+    if head == "sgd":
+        return SGDClassifier(
+            loss="log_loss",
+            alpha=0.1,
+            average=True,
+            class_weight=class_weight,
+            random_state=random_state,
+        )
     if not isinstance(head, str) and hasattr(head, "get_params") and is_classifier(head):
         return head
-    raise ValueError(f"head={head!r}: expected 'svm', 'mlp', 'logreg' or a classifier")
+    raise ValueError(f"head={head!r}: expected 'svm', 'mlp', 'logreg', 'sgd' or a classifier")

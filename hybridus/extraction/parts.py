@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 FORMAT = 1
+SLICE = 1024  # rows that are read together: `fit_out_of_core` mixes slices of all parts
 OWN_COLUMNS = ("file", "key", "digest", "label")
 _NOTE = b"hybridus"
 _PART = re.compile(r"part-(\d{5,})\.parquet")
@@ -134,6 +135,7 @@ def write_part(file: Path, table: pa.Table, note: Mapping[str, Any]) -> None:
             compression="zstd",
             use_dictionary=others,
             write_statistics=others,
+            row_group_size=SLICE,
         )
 
 
