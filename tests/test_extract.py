@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 
+import joblib
 import numpy as np
 import pandas as pd
 import pyarrow.dataset as ds
@@ -27,6 +28,7 @@ from hybridus import (
 from hybridus.cli import app
 from hybridus.extraction.parts import part_files, read_note
 from hybridus.extraction.recipe import digest_of_rows
+from hybridus.inputs.heard import heard_by
 from hybridus.inputs.images import as_images, content_key
 
 N = 14
@@ -279,6 +281,28 @@ def test_wrong_requests_are_told(files, textures, tmp_path):
     with pytest.raises(ValueError, match="part_size=0"):
         extract(files, out, extractor=textures, part_size=0)
     assert not out.exists()
+
+
+def test_workers_make_the_same_parts(files, textures, tmp_path):
+    missing = str(tmp_path / "absent.png")
+    asked = [*files[:7], missing, *files[7:]]
+    with pytest.warns(UserWarning, match="1 of 15"):
+        alone = extract(asked, tmp_path / "alone.parquet", extractor=textures, part_size=4)
+    with pytest.warns(UserWarning, match="1 of 15"), joblib.parallel_config("threading"):
+        spread = extract(
+            asked, tmp_path / "spread.parquet", extractor=textures, part_size=4, n_jobs=2
+        )
+    assert contents(alone.path) == contents(spread.path)
+    assert alone.unreadable == spread.unreadable
+
+
+def test_it_tells_how_far_it_is(files, textures, tmp_path):
+    told = []
+    with heard_by(lambda *said: told.append(said)):
+        extract(files, tmp_path / "rows.parquet", extractor=textures, part_size=5)
+    assert [said for said in told if said[0] == "file"] == [
+        ("file", done, N) for done in (0, 5, 10, 14)
+    ]
 
 
 def test_each_part_says_of_how_many_it_is_one(files, textures, tmp_path):

@@ -122,6 +122,15 @@ def extract(
             rich_help_panel=_RUNNING,
         ),
     ] = False,
+    n_jobs: Annotated[
+        int,
+        typer.Option(
+            metavar="N",
+            help="Parts that are made at the same time, each in a process; -1: one for each core. "
+            "Pays where decoding is slow: a network uses all cores by itself.",
+            rich_help_panel=_RUNNING,
+        ),
+    ] = 1,
     cache: Annotated[
         bool | None,
         typer.Option(
@@ -154,6 +163,10 @@ def extract(
             check_pyarrow()
         except ImportError as error:
             raise ValueError(str(error)) from error
+        if n_jobs == 0 or n_jobs < -1:
+            raise ValueError(
+                f"--n-jobs {n_jobs}: expected 1 or more processes, or -1 for all cores"
+            )
         declared = None if value_range is None else read_range(value_range)
         listed = list_images(images, frame=read_frame(frame), crop=crop)
         transformer = _transformer(
@@ -174,7 +187,9 @@ def extract(
     for note in listed.notes:
         tell(f"         {escape(note)}")
     with counting(len(listed.files)) as count:
-        done = _extract(listed, out, fitted, part_size, overwrite, count)
+        done = _extract(
+            listed, out, fitted, count, part_size=part_size, overwrite=overwrite, n_jobs=n_jobs
+        )
     write_unreadable(out.with_suffix(".unreadable.csv"), list(done.unreadable))
     rate = done.n_new / (time.perf_counter() - started)
     kept = done.n_rows - done.n_new
@@ -193,9 +208,7 @@ def extract(
         raise typer.Exit(1)
 
 
-def _extract(
-    listed: Any, out: Path, fitted: Any, part_size: int, overwrite: bool, count: Any
-) -> Any:
+def _extract(listed: Any, out: Path, fitted: Any, count: Any, **settings: Any) -> Any:
     """Extract with a listener; what the user asked for wrongly ends the command with one line."""
     import warnings
 
@@ -218,8 +231,7 @@ def _extract(
             extractor=fitted,
             labels=listed.labels,
             columns=listed.columns,
-            part_size=part_size,
-            overwrite=overwrite,
+            **settings,
         )
 
 

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from sklearn.utils.parallel import Parallel, delayed
 
 from hybridus._environment import n_threads
 from hybridus.estimators.features import DeepFeatureExtractor
+from hybridus.estimators.spread import spreads
 from hybridus.extraction import parts
 from hybridus.extraction.recipe import digest_of_rows, fitted_on, stores_of, written_down
 from hybridus.inputs.heard import tell_progress
@@ -25,6 +28,9 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 _TOGETHER = 1024  # images that a file which cannot be read makes it look at anew
+
+# Rows and keys of those images that can be read, and by their places why the others cannot.
+Rows = tuple[NDArray[np.float32], list[bytes], dict[int, str]]
 
 
 @dataclass(frozen=True)
@@ -78,6 +84,7 @@ def extract(
     columns: Mapping[str, Sequence[Any]] | None = None,
     part_size: int = 4096,
     overwrite: bool = False,
+    n_jobs: int | None = None,
 ) -> Extraction:
     """Write the features of image files as a Parquet data set, in memory that does not grow.
 
@@ -111,6 +118,10 @@ def extract(
         Images in a part. Memory holds a few parts.
     overwrite : bool, default=False
         Write the parts anew that are in the folder.
+    n_jobs : int, default=None
+        Workers that make parts at the same time, each a part, by the backend of joblib that is
+        set; None is what `joblib.parallel_config` around the call says, else 1. Rows come back to
+        the caller, which alone writes. It decides no feature.
 
     Returns
     -------
@@ -189,34 +200,42 @@ def extract(
         "n_parts": -(-len(files) // part_size),
         "extractor": written_down(fitted),
     }
-    n_rows = n_new = done = 0
-    unreadable: list[tuple[str, str]] = []
-    for number, start in enumerate(range(0, len(files), part_size)):
-        place = slice(start, start + part_size)
-        images = as_images(files[place], value_range=value_range)
-        stamps = parts.stamp_digest(images.stamps)
-        file = parts.part_file(folder, number)
-        note = parts.read_note(file) if file.exists() else None
-        if note is None or note["stamps"] != stamps:
-            rows, keys, lost = _rows_of_part(fitted, images, len(names), done, len(files))
-            note = {
-                **told,
-                "stamps": stamps,
-                "n_rows": len(rows),
-                "unreadable": [[files[start + i], why] for i, why in sorted(lost.items())],
-            }
-            kept = [start + i for i in range(len(images)) if i not in lost]
-            own: dict[str, Any] = {
-                "file": [files[i] for i in kept],
-                "key": [key.hex() for key in keys],
-                "digest": [digest] * len(kept),
-            }
-            parts.write_part(file, _table(own, arrow, kept, names, rows), note)
-            n_new += len(rows)
-        n_rows += note["n_rows"]
-        unreadable += [(file, why) for file, why in note["unreadable"]]
-        done += len(images)
-        tell_progress("file", done, len(files))
+    places = [slice(start, start + part_size) for start in range(0, len(files), part_size)]
+    stamps = [
+        parts.stamp_digest(as_images(files[place], value_range=value_range).stamps)
+        for place in places
+    ]
+    notes = [
+        parts.read_note(file) for file in map(partial(parts.part_file, folder), range(len(places)))
+    ]
+    missing = [i for i, note in enumerate(notes) if note is None or note["stamps"] != stamps[i]]
+    done = len(files) - sum(len(files[places[number]]) for number in missing)
+    tell_progress("file", done, len(files))
+    work = partial(_rows_of_part, fitted, value_range=value_range, width=len(names))
+    n_new = 0
+    for number, (rows, keys, lost) in zip(
+        missing,
+        _outcomes(work, [files[places[i]] for i in missing], n_jobs, done, len(files)),
+        strict=True,
+    ):
+        start = places[number].start
+        notes[number] = {
+            **told,
+            "stamps": stamps[number],
+            "n_rows": len(rows),
+            "unreadable": [[files[start + i], why] for i, why in sorted(lost.items())],
+        }
+        kept = [start + i for i in range(len(files[places[number]])) if i not in lost]
+        own: dict[str, Any] = {
+            "file": [files[i] for i in kept],
+            "key": [key.hex() for key in keys],
+            "digest": [digest] * len(kept),
+        }
+        table = _table(own, arrow, kept, names, rows)
+        parts.write_part(parts.part_file(folder, number), table, notes[number])
+        n_new += len(rows)
+    whole = [note for note in notes if note is not None]
+    unreadable = [(file, why) for note in whole for file, why in note["unreadable"]]
     parts.remove_left_over(folder)
     if unreadable:
         warnings.warn(
@@ -225,7 +244,14 @@ def extract(
             UserWarning,
             stacklevel=2,
         )
-    return Extraction(folder, n_rows, n_new, len(names), digest, tuple(unreadable))
+    return Extraction(
+        folder,
+        sum(note["n_rows"] for note in whole),
+        n_new,
+        len(names),
+        digest,
+        tuple(unreadable),
+    )
 
 
 def _files(paths: Any) -> list[str]:
@@ -267,27 +293,46 @@ def _check_names(features: list[str], beside: Mapping[str, Any]) -> None:
         raise ValueError(f"the column {twice!r} would be there twice; rename that of columns=")
 
 
+def _outcomes(
+    work: Callable[..., Rows], todo: list[list[str]], n_jobs: int | None, done: int, of: int
+) -> Iterator[Rows]:
+    """Yield the rows of parts in their order, computed here or by joblib's workers."""
+    if not spreads(n_jobs):
+        for files in todo:
+            yield work(files, tell=lambda n, before=done: tell_progress("file", before + n, of))
+            done += len(files)
+        return
+    # No more than each worker is at, and as many that wait: rows of all would not fit.
+    spread = Parallel(n_jobs=n_jobs, return_as="generator", pre_dispatch="2*n_jobs", batch_size=1)
+    for files, found in zip(todo, spread(delayed(work)(files) for files in todo), strict=True):
+        yield found
+        done += len(files)
+        tell_progress("file", done, of)
+
+
 def _rows_of_part(
-    fitted: Any, images: Images, width: int, done: int, of: int
-) -> tuple[NDArray[np.float32], list[bytes], dict[int, str]]:
+    fitted: Any,
+    files: list[str],
+    *,
+    value_range: tuple[float, float] | None,
+    width: int,
+    tell: Callable[[int], None] = lambda _: None,
+) -> Rows:
     """Rows and keys of those images that can be read, and why the others cannot."""
     rows = [np.empty((0, width), np.float32)]
     keys: list[bytes] = []
     lost: dict[int, str] = {}
-    for start in range(0, len(images), _TOGETHER):
-        assert images.paths is not None
-        chunk = as_images(images.paths[start : start + _TOGETHER], value_range=images.value_range)
+    for start in range(0, len(files), _TOGETHER):
+        chunk = as_images(files[start : start + _TOGETHER], value_range=value_range)
         found, found_keys, bad = _rows_of_readable(fitted, chunk)
         rows.append(found)
         keys += found_keys
         lost |= {start + i: why for i, why in bad.items()}
-        tell_progress("file", done + start + len(chunk), of)
+        tell(start + len(chunk))
     return np.concatenate(rows), keys, lost
 
 
-def _rows_of_readable(
-    fitted: Any, images: Images
-) -> tuple[NDArray[np.float32], list[bytes], dict[int, str]]:
+def _rows_of_readable(fitted: Any, images: Images) -> Rows:
     """Images are looked at one by one only where something is wrong with any."""
     try:
         return *_rows_and_keys(fitted, images), {}

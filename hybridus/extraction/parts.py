@@ -46,10 +46,12 @@ def part_files(folder: Path) -> list[Path]:
 
 
 def read_note(file: Path) -> dict[str, Any] | None:
-    """Read what a part says of itself; None where it is no part of ours, or damaged."""
+    """Read what a part says of itself; None where it is absent or damaged."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    if not file.exists():
+        return None
     try:
         known = pq.read_metadata(file).metadata or {}
         note = json.loads(known[_NOTE])
