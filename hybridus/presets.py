@@ -240,6 +240,7 @@ _SEARCHES: dict[str, dict[str, list[float]]] = {
     "svm": {"head__C": [1, 10, 100]},
     "mlp": {"head__alpha": [1e-4, 1e-2, 1]},
     "logreg": {"head__C": [0.001, 0.003, 0.01, 0.1]},
+    "sgd": {"head__alpha": [0.03, 0.1, 0.3, 1]},
 }
 
 
@@ -335,6 +336,15 @@ _ROWS = (
         "frozen MobileNetV2, last layer; MLP, as reported",
         "mobilenet_v2",
         "mlp",
+    ),
+    _hybrid(
+        "mobilenet_v2-sgd",
+        "frozen MobileNetV2, several layers; logistic regression by stochastic gradient descent, "
+        "the head that learns from more rows than memory holds",
+        "mobilenet_v2",
+        "sgd",
+        layers="multi",
+        compared="named",
     ),
     _hybrid("vgg16-svm", "frozen VGG16, last layer; SVM, as reported", "vgg16", "svm"),
     _hybrid("vgg16-mlp", "frozen VGG16, last layer; MLP, as reported", "vgg16", "mlp"),
