@@ -27,7 +27,7 @@ from hybridus.inputs.columns import check_column
 from hybridus.inputs.heard import tell_progress
 
 _STEP = 1024  # rows that the head is given at a time, as float64
-_SEEN = 200_000  # rows that the head sees at least, the same ones again where there are fewer
+_SEEN = 20_000  # rows that the head sees at least, the same ones again where there are fewer
 _C = 0.01  # of logistic regression in `make_hybrid_classifier`
 
 
@@ -78,14 +78,15 @@ def fit_out_of_core(
         Folder of a data set that `extract` has finished.
     head : "sgd" or classifier with ``partial_fit``, default="sgd"
         "sgd" is logistic regression by averaged stochastic gradient descent, balanced classes, with
-        alpha = 100 / rows, which is C = 0.01, the default of `make_hybrid_classifier`. Of any head
-        ``class_weight="balanced"`` is turned into weights of rows, which ``partial_fit`` takes.
+        alpha = 100 / rows, which is C = 0.01, the default of `make_hybrid_classifier` (0.1 below
+        1,000 rows, where larger ones learn nothing by steps so few). Of any head
+        ``class_weight="balanced"`` becomes the weights of classes by their counts in all rows.
     target : str, default="label"
         Column of the classes.
     scaler : transformer with ``partial_fit``, default=None
         None is that of `make_hybrid_classifier`, a `StandardScaler` that answers in float64.
     epochs : int, default=None
-        Times that the head sees each row; None is 5 or, of few rows, so many that it sees 200,000.
+        Times that the head sees each row; None is 5 or, of few rows, so many that it sees 20,000.
     held_out : float, default=0.2
         Share of the groups whose rows are not learned from, and give the scores; 0 learns from all.
     groups : str, default="key"
@@ -160,9 +161,15 @@ def fit_out_of_core(
     labels = data.column(target)
     taught = _taught(labels, data.column(groups), held_out, rng)
     if given_by_name:
-        head.set_params(alpha=1 / (_C * taught.sum()), random_state=rng.randint(2**31))
+        n_rows = int(taught.sum())
+        # The first steps are wild: what they lead to is no part of the mean.
+        head.set_params(
+            alpha=min(head.alpha, 1 / (_C * n_rows)),
+            average=max(1, n_rows // 2),
+            random_state=rng.randint(2**31),
+        )
     classes = np.unique(labels[taught])
-    weights = _weights_of_classes(head, classes, labels[taught])
+    _weigh_classes(head, classes, labels[taught])
     if epochs is None:
         epochs = max(5, math.ceil(_SEEN / taught.sum()))
     for number in range(len(data.slices)):
@@ -171,11 +178,7 @@ def fit_out_of_core(
             scaler.partial_fit(X)
         tell_progress("slice", number + 1, (epochs + 1) * len(data.slices))
     for X, places in _mixed(data, taught, epochs, mixed_rows, rng):
-        y = labels[places]
-        given = {} if weights is None else {"sample_weight": weights.loc[y].to_numpy()}
-        head.partial_fit(scaler.transform(X), y, classes=classes, **given)
-    if weights is not None:
-        head.set_params(class_weight="balanced")
+        head.partial_fit(scaler.transform(X), labels[places], classes=classes)
     model = Pipeline([("features", features), ("scaler", scaler), ("head", head)])
     answers = _answers(data, labels, ~taught, scaler, head)
     scores = _scores(answers) if len(answers) else {}
@@ -300,12 +303,11 @@ def _taught(
     return taught
 
 
-def _weights_of_classes(head: Any, classes: NDArray, labels: NDArray) -> pd.Series | None:
-    """Weights of rows by their class, in place of what ``partial_fit`` does not take."""
-    if getattr(head, "class_weight", None) != "balanced":
-        return None
-    head.set_params(class_weight=None)
-    return pd.Series(compute_class_weight("balanced", classes=classes, y=labels), classes)
+def _weigh_classes(head: Any, classes: NDArray, labels: NDArray) -> None:
+    """Say how much each class weighs, where that is to be balanced: a part alone cannot tell."""
+    if getattr(head, "class_weight", None) == "balanced":
+        weights = compute_class_weight("balanced", classes=classes, y=labels)
+        head.set_params(class_weight=dict(zip(classes.tolist(), weights.tolist(), strict=True)))
 
 
 def _mixed(
