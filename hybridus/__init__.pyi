@@ -42,11 +42,8 @@ from .evidence.explain import (
 from .evidence.scorer import EvidenceScorer as EvidenceScorer
 from .exceptions import WeightsNotFoundError as WeightsNotFoundError
 from .exporting.export import export as export
-from .extraction.extract import Extraction as Extraction, extract as extract
-from .extraction.heads import (
-    OutOfCoreFit as OutOfCoreFit,
-    fit_out_of_core as fit_out_of_core,
-)
+from .extraction.extract import extract as extract
+from .extraction.heads import fit_out_of_core as fit_out_of_core
 from .inputs.augmentation import Augmentation as Augmentation
 from .inputs.dicom_paths import dicom_path as dicom_path
 from .persistence.card import ModelCard as ModelCard
