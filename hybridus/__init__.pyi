@@ -42,7 +42,7 @@ from .evidence.explain import (
 from .evidence.scorer import EvidenceScorer as EvidenceScorer
 from .exceptions import WeightsNotFoundError as WeightsNotFoundError
 from .exporting.export import export as export
-from .extraction.extract import extract as extract
+from .extraction.extract import Extraction as Extraction, extract as extract
 from .extraction.heads import fit_out_of_core as fit_out_of_core
 from .inputs.augmentation import Augmentation as Augmentation
 from .inputs.dicom_paths import dicom_path as dicom_path
