@@ -219,7 +219,7 @@ def extract(
         strict=True,
     ):
         start = places[number].start
-        notes[number] = {
+        note = {
             **told,
             "stamps": stamps[number],
             "n_rows": len(rows),
@@ -232,7 +232,8 @@ def extract(
             "digest": [digest] * len(kept),
         }
         table = _table(own, arrow, kept, names, rows)
-        parts.write_part(parts.part_file(folder, number), table, notes[number])
+        parts.write_part(parts.part_file(folder, number), table, note)
+        notes[number] = note
         n_new += len(rows)
     whole = [note for note in notes if note is not None]
     unreadable = [(file, why) for note in whole for file, why in note["unreadable"]]
