@@ -1,6 +1,7 @@
 """The registry, the weights, the networks and the engines of frozen encoders."""
 
 import dataclasses
+import pickle
 import shutil
 
 import h5py
@@ -9,8 +10,8 @@ import pytest
 from safetensors.numpy import load_file, save_file
 from tiny_networks import TINY
 
-from hybridus import WeightsNotFoundError, list_encoders, register_encoder
-from hybridus.encoders import registry
+from hybridus import DeepFeatureExtractor, WeightsNotFoundError, list_encoders, register_encoder
+from hybridus.encoders import engine, registry
 from hybridus.encoders.engine import KerasEngine, OpenVINOEngine, choose_engine, open_engine
 from hybridus.encoders.frozen import freeze
 from hybridus.encoders.registry import PREPROCESSING, EncoderSpec, Preprocessing, get_encoder
@@ -472,6 +473,51 @@ class TestEngines:
         assert choose_engine("auto", "float32") == "keras"
         with pytest.raises(ImportError, match="needs the package openvino"):
             choose_engine("openvino", "float32")
+
+    def test_auto_takes_bfloat16_where_the_processor_has_it_and_keeps_to_it(
+        self, pixels, monkeypatch
+    ):
+        asked = {"weights": "random", "layers": "last", "image_size": 8, "cache": False}
+        for has_it, expected in ((False, "float32"), (True, "bfloat16")):
+            monkeypatch.setattr(engine, "has_bfloat16", lambda has_it=has_it: has_it)
+            assert engine.resolve_precision("auto", "openvino") == expected
+            assert engine.resolve_precision("auto", "keras") == "float32"
+            fitted = DeepFeatureExtractor(TINY, precision="auto", **asked).fit(pixels)
+            assert fitted.frozen_.precision == expected
+            plain = DeepFeatureExtractor(TINY, precision=expected, **asked).fit(pixels)
+            assert plain.frozen_.fingerprint == fitted.frozen_.fingerprint
+            monkeypatch.setattr(engine, "has_bfloat16", lambda has_it=has_it: not has_it)
+            rows = pickle.loads(pickle.dumps(fitted)).transform(pixels)  # on another machine
+            np.testing.assert_array_equal(rows, plain.transform(pixels))
+
+    def test_bfloat16_is_warned_of_once_where_the_processor_lacks_it(self, pixels, monkeypatch):
+        monkeypatch.setattr(engine, "_told", [])
+        monkeypatch.setattr(engine, "has_bfloat16", lambda: False)
+        half = DeepFeatureExtractor(TINY, weights="random", precision="bfloat16", cache=False)
+        with pytest.warns(UserWarning, match="costs accuracy and is no faster") as told:
+            half.fit(pixels)
+        half.fit(pixels)
+        assert len(told) == 1
+        assert told[0].filename == __file__
+        assert half.frozen_.precision == "bfloat16"
+        monkeypatch.setattr(engine, "_told", [])
+        monkeypatch.setattr(engine, "has_bfloat16", lambda: True)
+        half.fit(pixels)
+
+    def test_the_processor_is_asked_for_bfloat16(self, monkeypatch):
+        class Core:
+            def get_property(self, device, name):
+                return self.said
+
+        for Core.said, flags, expected in (
+            (["FP32", "BF16"], "flags : fpu avx512f avx512_bf16", True),
+            (["FP32", "BF16"], "flags\t: fpu avx512f", False),
+            (["FP32", "BF16"], "Features : asimd bf16", True),
+            (["FP32", "INT8"], "flags : amx_bf16", False),
+        ):
+            monkeypatch.setattr(engine, "_core", Core)
+            monkeypatch.setattr(engine.Path, "read_text", lambda path, flags=flags: flags)
+            assert engine.has_bfloat16.__wrapped__() is expected
 
     @pytest.mark.parametrize("damaged", ["network", "compiled"])
     @pytest.mark.parametrize("truncated", [True, False])

@@ -11,9 +11,11 @@ import importlib.metadata
 import importlib.util
 import io
 import os
+import re
 import sys
 import tempfile
 import threading
+import warnings
 from collections import OrderedDict, deque
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -29,6 +31,8 @@ from hybridus.encoders.kept import Contents, is_kept, keep, one_at_a_time, recal
 
 EngineName = Literal["keras", "openvino"]
 EngineChoice = Literal["auto", "keras", "openvino"]
+Precision = Literal["float32", "bfloat16"]
+PrecisionChoice = Literal["float32", "bfloat16", "auto"]
 
 _MOST_ENGINES = 6
 
@@ -66,12 +70,50 @@ def choose_engine(engine: EngineChoice, precision: str) -> EngineName:
         engine = "openvino" if present and not _gpu_visible() else "keras"
     if engine == "openvino" and not present:
         raise ImportError("engine='openvino' needs the package openvino; install it or use 'keras'")
-    if engine == "keras" and precision != "float32":
+    if engine == "keras" and precision == "bfloat16":
         raise ValueError(
             f"precision={precision!r} needs engine='openvino'; Keras runs frozen networks in "
             "float32 here"
         )
     return engine
+
+
+def resolve_precision(precision: PrecisionChoice, engine: EngineName) -> Precision:
+    """Resolve ``precision="auto"``: bfloat16 where it is the faster, by this processor's own say.
+
+    Warns
+    -----
+    UserWarning
+        For bfloat16 on a processor that does not have it; once a process.
+    """
+    if precision == "auto":
+        return "bfloat16" if engine == "openvino" and has_bfloat16() else "float32"
+    if precision == "bfloat16" and not has_bfloat16() and not _told:
+        _told.append(precision)
+        warnings.warn(
+            "precision='bfloat16': this processor computes in float32 and only rounds to bfloat16, "
+            "which costs accuracy and is no faster (138 images/s were measured against 144). Use "
+            "'float32', or 'auto', which takes bfloat16 only where the processor has it",
+            stacklevel=5,
+        )
+    return precision
+
+
+@functools.cache
+def has_bfloat16() -> bool:
+    """Whether the processor multiplies bfloat16, as OpenVINO and, on Linux, the system tell."""
+    capabilities = _core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    if "BF16" not in capabilities:
+        return False
+    with contextlib.suppress(OSError):
+        flags = re.search(r"^flags\s*:(.*)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
+        if flags is not None:  # OpenVINO can also imitate it by AVX-512 alone
+            return not _BFLOAT16_FLAGS.isdisjoint(flags[1].split())
+    return True
+
+
+_BFLOAT16_FLAGS = {"avx512_bf16", "amx_bf16", "avx_ne_convert"}
+_told: list[str] = []
 
 
 def carries(engine: EngineChoice, network: CarriedNetwork | None) -> CarriedNetwork | None:

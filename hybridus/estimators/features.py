@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import KW_ONLY, dataclass, replace
 from numbers import Integral
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,11 +28,13 @@ from hybridus.encoders.carried import CarriedNetwork
 from hybridus.encoders.engine import (
     Engine,
     EngineChoice,
+    PrecisionChoice,
     carries,
     carry_frozen,
     choose_engine,
     hand_over,
     open_engine,
+    resolve_precision,
 )
 from hybridus.encoders.frozen import POOLINGS, FrozenEncoder, Pooling, freeze
 from hybridus.encoders.registry import EncoderSpec
@@ -102,9 +104,11 @@ default="avg"
     engine : {"auto", "keras", "openvino"}, default="auto"
         What runs the network; "auto" is OpenVINO on a CPU, and Keras where it sees a GPU or
         OpenVINO is absent. Both give the same float32 features to 1e-4 relative.
-    precision : {"float32", "bfloat16"}, default="float32"
+    precision : {"float32", "bfloat16", "auto"}, default="float32"
         "bfloat16" is about twice as fast on processors that have it, and differs by up to a few
-        per cent in single features; OpenVINO only.
+        per cent in single features (0.4 to 0.8 % of the largest); OpenVINO only. On others it is no
+        faster, and warned of. "auto" is settled by `fit` and stays so wherever the model goes:
+        "bfloat16", with that error, on a processor that has it, else "float32", with none.
     batch_size : int, default=None
         Images that go through the network at a time; it changes speed and memory, not features.
         None is 2 with OpenVINO, which runs several batches at a time, and 32 with Keras.
@@ -124,8 +128,8 @@ default="avg"
     Attributes
     ----------
     frozen_ : FrozenEncoder
-        What decides a feature, as plain data: encoder, layers, pooling, input size and the digest
-        of the weights.
+        What decides a feature, as plain data: encoder, layers, pooling, input size, precision and
+        the digest of the weights.
     network_ : CarriedNetwork or None
         The exported network, where the extractor comes from a file of `hybridus.save` that holds
         it: then neither weights nor Keras are needed, unless with ``engine="keras"``.
@@ -157,7 +161,7 @@ default="avg"
     resize: Resize = "stretch"
     views: Sequence[str | ScannerChange] = ()
     engine: EngineChoice = "auto"
-    precision: Literal["float32", "bfloat16"] = "float32"
+    precision: PrecisionChoice = "float32"
     batch_size: int | None = None
     cache: bool | str | os.PathLike | FeatureStore = True
     n_jobs: int | None = None
@@ -172,7 +176,7 @@ default="avg"
         "resize": [StrOptions({"stretch", "pad"})],
         "views": [list, tuple],
         "engine": [StrOptions({"auto", "keras", "openvino"})],
-        "precision": [StrOptions({"float32", "bfloat16"})],
+        "precision": [StrOptions({"float32", "bfloat16", "auto"})],
         "batch_size": [None, Interval(Integral, 1, None, closed="left")],
         "cache": ["boolean", str, os.PathLike, FeatureStore],
         "n_jobs": [None, Integral],
@@ -209,6 +213,7 @@ default="avg"
         if not is_lazy(y):
             check_any_labels(y)
         resolve_views(self.views)
+        engine = choose_engine(self.engine, self.precision)
         self.frozen_ = freeze(
             self.encoder,
             weights=self.weights,
@@ -216,8 +221,8 @@ default="avg"
             pooling=self.pooling,
             image_size=self.image_size,
             resize=self.resize,
-            engine=choose_engine(self.engine, self.precision),
-            precision=self.precision,
+            engine=engine,
+            precision=resolve_precision(self.precision, engine),
         )
         self.network_: CarriedNetwork | None = None
         self._fitted_with = self._deciding()
@@ -426,7 +431,7 @@ default="avg"
     def _frozen(self) -> FrozenEncoder:
         if (carried := self._carried()) is not None:
             return replace(self.frozen_, engine="openvino", carried=carried.digest)
-        return replace(self.frozen_, engine=choose_engine(self.engine, self.precision))
+        return replace(self.frozen_, engine=choose_engine(self.engine, self.frozen_.precision))
 
     def _open(self) -> Engine:
         store = store_of(self.cache)
