@@ -1,7 +1,7 @@
 """Rows of images: looked up by the content of the images, computed where they are missing, kept."""
 
 import itertools
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +13,7 @@ from hybridus.store.rows import FeatureStore
 
 _CHUNK = 512  # images that are looked up, and held as prepared pixels, at a time
 _CLAIM = 128  # images that one of several processes takes upon itself at first
+_FEWEST_SHARED = 16  # images in memory from which on threads share the digests
 
 Rows = NDArray[np.float32]
 
@@ -75,14 +76,15 @@ def keyed_rows_of(
         if (key := known.get(i)) is not None:
             return i, key, None
         image = images[i]
-        key = content_key(image)
-        if paths is None:
-            return i, key, None
-        return i, key, prepare(image)
+        return i, content_key(image), prepare(image)
 
-    # Threads are for decoding: they cost more than a digest, or a key that is known.
-    threads = n_threads() if None in known.values() else 1
-    loaded = map_ahead(load, indices, n_threads=threads, ahead=_CHUNK)
+    loaded: Iterator[tuple[int, bytes, NDArray | None]]
+    if paths is None:
+        loaded = ((i, key, None) for i, key in _with_keys(images, indices))
+    else:
+        # Threads are for decoding: they cost more than a key that is known.
+        threads = n_threads() if None in known.values() else 1
+        loaded = map_ahead(load, indices, n_threads=threads, ahead=_CHUNK)
     while chunk := list(itertools.islice(loaded, _CHUNK)):
         fresh = [(stamps[i], key) for i, key, pixels in chunk if pixels is not None and stamps[i]]
         store.remember_files([stamp for stamp, _ in fresh if stamp], [key for _, key in fresh])
@@ -100,6 +102,30 @@ def keyed_rows_of(
 
         keys = [key for _, key, _ in chunk]
         yield keys, store.rows(fingerprint, keys, compute_missing, chunk_size=_CLAIM)
+
+
+def _with_keys(images: Images, indices: Iterable[int]) -> Iterator[tuple[int, bytes]]:
+    """Yield images in memory by number with their content keys."""
+    indices = iter(indices)
+    while chunk := list(itertools.islice(indices, _CHUNK)):
+        yield from zip(chunk, keys_in_memory(images, chunk), strict=True)
+
+
+def keys_in_memory(images: Images, indices: Sequence[int]) -> list[bytes]:
+    """Content keys of images in memory, digested anew each time: they may have been changed.
+
+    A digest of one image costs less than to hand it to a thread, so each thread has a share.
+    """
+    threads = n_threads() if len(indices) >= _FEWEST_SHARED else 1
+    shares = [indices[start::threads] for start in range(threads)]
+
+    def digest(share: Sequence[int]) -> list[bytes]:
+        return [content_key(images[i]) for i in share]
+
+    keys: list[bytes] = [b""] * len(indices)
+    for start, found in enumerate(map_ahead(digest, shares, n_threads=threads)):
+        keys[start::threads] = found
+    return keys
 
 
 def stack(parts: Iterable[Rows], n_rows: int) -> Rows:
