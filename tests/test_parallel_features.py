@@ -4,6 +4,7 @@ import os
 
 import joblib
 import numpy as np
+import pandas as pd
 import pytest
 from joblib.externals.loky.process_executor import TerminatedWorkerError
 from noting import notes_folder, notes_of, noting
@@ -12,7 +13,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from tiny_networks import textures
 
-from hybridus import FeatureStore
+from hybridus import FeatureStore, audit
 from hybridus.inputs.heard import heard_by
 
 pytestmark = pytest.mark.slow
@@ -153,6 +154,16 @@ class TestTold:
     def test_no_workers_are_an_error_of_joblib(self, scans):
         with pytest.raises(ValueError, match="n_jobs == 0"):
             noting(False, n_jobs=0).fit_transform(scans[0])
+
+
+def test_an_audit_by_workers_finds_the_same(scans, tmp_path, monkeypatch):
+    monkeypatch.chdir(os.path.dirname(scans[0][0]))
+    paths = [os.path.basename(path) for path in scans[0]]
+    paths[7] = "none.png"
+    alone, both = (audit(paths, model=None, n_jobs=n_jobs) for n_jobs in (None, 2))
+    pd.testing.assert_frame_equal(both.samples, alone.samples)
+    pd.testing.assert_frame_equal(both.findings, alone.findings)
+    assert both.samples["error"][7] == "images[7]: 'none.png' does not exist"
 
 
 def test_a_worker_that_is_killed_loses_only_what_it_was_at(scans, expected, store):

@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 from sklearn.utils.parallel import Parallel, delayed
 
 from hybridus.estimators.lazy import runs_in_task
-from hybridus.estimators.stored_rows import Rows
+from hybridus.estimators.stored_rows import Rows, keys_in_memory
 from hybridus.inputs.files import FileStamp
-from hybridus.inputs.images import Images, content_key
+from hybridus.inputs.images import Images
 from hybridus.store.rows import FeatureStore
 
 # Images that are sent at a time: few enough that little is lost with a worker, and enough that
@@ -82,7 +82,7 @@ def spread_rows(
     if not missing:
         return rows[same]
     arrays = network()
-    chunks = _chunks(missing, effective_n_jobs(n_jobs))
+    chunks = chunks_of(missing, n_jobs)
     unread: tuple[int, str] | None = None
 
     def jobs() -> Iterator[Any]:
@@ -119,7 +119,7 @@ def _look_up(
         return np.empty((n, 0), np.float32), list(range(n)), same, [None] * n
     stamps: list[FileStamp | None] = [None] * n
     if images.paths is None:
-        keys: list[bytes | None] = [content_key(images[i]) for i in range(n)]
+        keys: list[bytes | None] = list(keys_in_memory(images, range(n)))
     else:
         stamps = images.stamps
         noted = iter(store.recall_files([stamp for stamp in stamps if stamp]))
@@ -137,10 +137,11 @@ def _look_up(
     return rows, missing, same, stamps
 
 
-def _chunks(missing: Sequence[int], n_workers: int) -> list[list[int]]:
-    size = math.ceil(len(missing) / (_CHUNKS_EACH * n_workers))
+def chunks_of(items: Sequence[int], n_jobs: int | None) -> list[list[int]]:
+    """Divide numbers of images into what a worker takes at a time, in order."""
+    size = math.ceil(len(items) / (_CHUNKS_EACH * effective_n_jobs(n_jobs)))
     size = min(max(size, _FEWEST), _MOST)
-    return [list(missing[i : i + size]) for i in range(0, len(missing), size)]
+    return [list(items[i : i + size]) for i in range(0, len(items), size)]
 
 
 def _keep(

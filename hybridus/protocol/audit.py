@@ -196,6 +196,7 @@ def audit(
     names: Sequence[str] | None = None,
     class_names: Sequence[str] | None = None,
     random_state: int = 0,
+    n_jobs: int | None = None,
 ) -> Audit:
     """Look for what makes figures wrong, before models are compared on images.
 
@@ -229,6 +230,9 @@ def audit(
         Names of the classes 0, 1, ...; None shows the values of `y`.
     random_state : int, default=0
         Decides the folds, and the exchange of labels that chance is told by.
+    n_jobs : int or None, default=None
+        Workers that look at images and fit `model`, by the backend of joblib that is set, as in
+        `joblib.parallel_config("dask")`; None is what is set around the call, else 1.
 
     Returns
     -------
@@ -258,7 +262,7 @@ def audit(
     names = _names(images, names)
     known: dict[object, str] = dict(enumerate(class_names or ()))
     given = None if groups is None else check_groups(groups, n)
-    looks = look_at(images)
+    looks = look_at(images, n_jobs)
     read = np.array([not look.error for look in looks])
     if not read.any():
         raise ValueError(f"none of {n} images can be read; the first: {looks[0].error}")
@@ -274,7 +278,7 @@ def audit(
     errors, shortcuts = None, pd.DataFrame(columns=COLUMNS)
     if labels is not None:
         samples["label"] = labels
-        errors = _label_errors(X, labels, joined, read, model, value_range, random_state)
+        errors = _label_errors(X, labels, joined, read, model, value_range, random_state, n_jobs)
         if errors is not None:
             errors.insert(1, "name", [names[i] for i in errors["sample"]])
         traits = _traits([look for look in looks if not look.error])
@@ -387,6 +391,7 @@ def _label_errors(
     model: BaseEstimator | str | None,
     value_range: Sequence[float] | None,
     random_state: int,
+    n_jobs: int | None,
 ) -> pd.DataFrame | None:
     """Suspected labels by a model's answers to groups that it was not fitted on."""
     n_folds = folds_that_fit(labels[read], groups[read])
@@ -408,7 +413,13 @@ def _label_errors(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # of rare classes, which have few groups
         told = cross_val_predict(
-            model, chosen, labels[kept], groups=groups[kept], cv=folds, method="predict_proba"
+            model,
+            chosen,
+            labels[kept],
+            groups=groups[kept],
+            cv=folds,
+            n_jobs=n_jobs,
+            method="predict_proba",
         )
     table = suspect_labels(labels[kept], told, np.unique(labels[kept]))
     return table.assign(sample=kept[table["sample"]])

@@ -13,8 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 from scipy.ndimage import uniform_filter
+from sklearn.utils.parallel import Parallel, delayed
 
 from hybridus._environment import n_threads
+from hybridus.estimators.spread import chunks_of, spreads
 from hybridus.inputs.borders import without_border
 from hybridus.inputs.dicom_paths import split_reading
 from hybridus.inputs.images import Images
@@ -54,8 +56,15 @@ class Look:
     traits: dict[str, dict[str, float]] | None = None
 
 
-def look_at(images: Images) -> list[Look]:
-    """Look at each image once; one that cannot be read does not end it."""
+def look_at(images: Images, n_jobs: int | None = None) -> list[Look]:
+    """Look at each image once; one that cannot be read does not end it.
+
+    Parameters
+    ----------
+    images : Images
+    n_jobs : int or None, default=None
+        Workers of joblib's that share the images; threads of this process where there are none.
+    """
 
     def look(i: int) -> Look:
         try:
@@ -64,7 +73,12 @@ def look_at(images: Images) -> list[Look]:
             return Look(error=str(error))
         return _look(image, None if images.paths is None else images.paths[i])
 
-    return list(map_ahead(look, range(len(images)), n_threads=n_threads()))
+    if not spreads(n_jobs):
+        return list(map_ahead(look, range(len(images)), n_threads=n_threads()))
+    chunks = chunks_of(range(len(images)), n_jobs)
+    each = Parallel(n_jobs=n_jobs)(delayed(look_at)(images.take(chunk), 1) for chunk in chunks)
+    looks = [found for part in each for found in part]
+    return [look(i) if found.error else found for i, found in enumerate(looks)]  # said as here
 
 
 def _look(image: NDArray, path: str | None) -> Look:
