@@ -95,6 +95,7 @@ sphinx_gallery_conf = {
     "backreferences_dir": "api/generated/backreferences",
     "doc_module": ("hybridus",),
     "matplotlib_animations": False,
+    "ignore_repr_types": r"matplotlib|hybridus\.report",  # pictures, which are shown already
     "image_scrapers": ("matplotlib",),
     "reset_modules": ("matplotlib", "examples_share.forget_the_last_one"),
 }

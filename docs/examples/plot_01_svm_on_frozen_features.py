@@ -7,13 +7,12 @@ scan into a row of numbers, once. A support vector machine learns from the rows.
 it on folds, beside the same machine on plain texture measurements.
 """
 
-# sphinx_gallery_thumbnail_number = 2
-
 # %%
 # The scans are simulated: normal, malignant, benign. Yours would come from
 # :func:`hybridus.load_image_folder`.
 from hybridus import make_breast_phantoms
 
+# sphinx_gallery_thumbnail_number = 2
 scans = make_breast_phantoms(120, image_size=64, difficulty=0.3, random_state=0)
 scans.images.shape, scans.target_names
 

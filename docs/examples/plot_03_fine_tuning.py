@@ -7,10 +7,9 @@ A fine-tuned network is an estimator like any other. Which layers are trained is
 comes before never changes and runs once.
 """
 
-# sphinx_gallery_thumbnail_number = 2
-
 from hybridus import FineTunedClassifier, compare, make_breast_phantoms
 
+# sphinx_gallery_thumbnail_number = 2
 scans = make_breast_phantoms(90, image_size=64, difficulty=0.3, random_state=0)
 settings = {
     "weights": "bundled",

@@ -8,10 +8,9 @@ time and fewer scans. With hundreds of real scans and seventy epochs the U-Net w
 :doc:`/results`.
 """
 
-# sphinx_gallery_thumbnail_number = 2
-
 from hybridus import EncoderUNetSegmenter, LesionScores, UNetSegmenter, make_breast_phantoms
 
+# sphinx_gallery_thumbnail_number = 2
 scans = make_breast_phantoms(
     48, image_size=64, difficulty=0.3, class_weights=[0, 1, 1], random_state=0
 )

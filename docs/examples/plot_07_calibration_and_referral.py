@@ -6,10 +6,9 @@ A probability of 0.8 should be right in eight of ten cases. Where it is not, it 
 reader. And a model that knows when it is unsure can hand those scans to a person.
 """
 
-# sphinx_gallery_thumbnail_number = 2
-
 from hybridus import compare, make_breast_phantoms, make_hybrid_classifier
 
+# sphinx_gallery_thumbnail_number = 2
 scans = make_breast_phantoms(180, image_size=64, difficulty=0.3, random_state=0)
 settings = {"weights": "bundled", "image_size": 64}
 models = {

@@ -6,8 +6,6 @@ Any Keras network can be an encoder: one call registers it, and everything else 
 that ship, the store of features and the search too.
 """
 
-# sphinx_gallery_thumbnail_number = 2
-
 # %%
 # A small network of our own, not trained. It takes a shape and returns a Keras model. Yours may
 # load its weights from a file: ``weights="my.weights.h5"``; a network that Keras saved needs no
@@ -30,6 +28,7 @@ def build(input_shape):
 # commonest mistake with pretrained networks, and gives poor features in silence.
 from hybridus import list_encoders, register_encoder
 
+# sphinx_gallery_thumbnail_number = 2
 spec = register_encoder(
     "three_stages",
     build,

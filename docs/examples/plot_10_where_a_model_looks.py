@@ -3,8 +3,8 @@ Where a model looks
 ===================
 
 An accuracy does not say why. Here a bright mark was put in the corner of every malignant scan, as a
-hospital's label might be. A model learns the mark, its accuracy is high, and it is worth nothing.
-``explain`` shows it.
+hospital's label might be. A model takes the mark for a sign of the disease, and misses scans that
+have none. ``explain`` shows it.
 """
 
 # %%

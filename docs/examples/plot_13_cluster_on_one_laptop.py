@@ -7,13 +7,12 @@ this machine's processes with ``n_jobs=2``, or on the workers of a Dask cluster,
 machines, or, as here, your laptop. The code of the model does not change.
 """
 
-# sphinx_gallery_thumbnail_number = 1
-
 # %%
 # Two workers, here as threads of this process. ``LocalCluster(n_workers=2)`` starts processes
 # instead, and ``Client("scheduler:8786")`` joins a real cluster. Nothing is sent to anywhere else.
 from distributed import Client, LocalCluster
 
+# sphinx_gallery_thumbnail_number = 1
 cluster = LocalCluster(n_workers=2, threads_per_worker=1, processes=False, dashboard_address=None)
 client = Client(cluster)
 
