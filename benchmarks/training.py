@@ -40,7 +40,7 @@ def loop(_: str, image_size: int = 128, n_images: int = 320) -> dict[str, float]
     plain.compile(
         keras.optimizers.Adam(1e-4),
         keras.losses.CategoricalCrossentropy(),
-        metrics=classification_metrics(),
+        metrics=classification_metrics(3),
         jit_compile=False,
     )
     from hybridus.inputs.images import as_images

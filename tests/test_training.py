@@ -46,7 +46,7 @@ def build(*, dropout=0.5, optimizer="adam"):
             inputs,
             output,
             loss=keras.losses.CategoricalCrossentropy(),
-            metrics=classification_metrics(),
+            metrics=classification_metrics(3),
             scores=classification_scores,
             optimizer=optimizer,
         )
@@ -540,7 +540,7 @@ def test_scores_of_the_held_out_part_are_those_of_training(n_seen):
     truth = np.eye(3, dtype=np.float32)[rng.integers(0, n_seen, 40)]
     probabilities = rng.dirichlet([1, 1, 0.2], 40).astype(np.float32)
     scores = classification_scores(truth, probabilities)
-    for metric in classification_metrics():
+    for metric in classification_metrics(3):
         metric.update_state(truth, probabilities)
         assert scores.pop(metric.name) == pytest.approx(float(metric.result()), rel=1e-6)
     assert not scores

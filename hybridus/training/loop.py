@@ -91,12 +91,10 @@ class TrainableNetwork:
     inputs, output : Keras tensors
     loss : keras.losses.Loss
         One value a sample, so that sample weights count.
-    metrics : callable
-        Returns new Keras metrics.
+    metrics : list of keras.Metric
+        Keras metrics that have made their variables: a step that makes some is traced twice.
     optimizer : str or dict
         As `keras.optimizers.get` takes it; its learning rate is set by each fit.
-    target_shape : tuple of int, optional
-        Shape of what one sample is compared with; by default that of the output.
     """
 
     def __init__(
@@ -108,7 +106,6 @@ class TrainableNetwork:
         metrics: list[Any],
         scores: Callable[[NDArray, NDArray], dict[str, float]],
         optimizer: str | Mapping[str, Any],
-        target_shape: tuple[int, ...] | None = None,
     ) -> None:
         self.model = EpochModel(inputs, output)
         self.loss = loss
@@ -117,11 +114,6 @@ class TrainableNetwork:
             self.optimizer, loss, metrics=metrics, jit_compile=jit_compile(), run_eagerly=False
         )
         self.optimizer.build(self.model.trainable_variables)
-        # A step in which metrics make their variables is traced a second time without, so they make
-        # them here.
-        ones = keras.ops.ones((1, *output.shape[1:]))
-        truth = keras.ops.ones((1, *(target_shape or output.shape[1:])))
-        self.model.compute_metrics(None, truth, ones, sample_weight=keras.ops.ones(1))
         self.model.start_epoch()
         self._scores = scores
         self._names = ["loss", *(metric.name for metric in metrics)]

@@ -12,6 +12,7 @@ from hybridus.encoders.assembly import load_weights
 from hybridus.encoders.frozen import FrozenEncoder
 from hybridus.encoders.partition import Partition, build_rest
 from hybridus.training.loop import TrainableNetwork
+from hybridus.training.networks.counted import counted_metrics
 
 layers, ops = keras.layers, keras.ops
 
@@ -59,7 +60,7 @@ def build_classifier(
             inputs,
             output,
             loss=keras.losses.CategoricalCrossentropy(label_smoothing=label_smoothing),
-            metrics=classification_metrics(),
+            metrics=classification_metrics(n_classes),
             scores=classification_scores,
             optimizer=optimizer,
         )
@@ -73,14 +74,26 @@ def load_encoder(rest: Any, frozen: FrozenEncoder) -> None:
             layer.momentum = min(layer.momentum, _MOMENTUM)
 
 
-def classification_metrics() -> list[Any]:
-    """Accuracy, and precision, recall and F1 as means over the classes."""
-    return [
-        keras.metrics.CategoricalAccuracy(name="accuracy"),
-        MacroPrecision(name="precision"),
-        MacroRecall(name="recall"),
-        keras.metrics.F1Score(average="macro", name="f1"),
-    ]
+def classification_metrics(n_classes: int) -> list[Any]:
+    """Accuracy, and precision, recall and F1 as means over the classes.
+
+    A class that is never predicted has a precision of 0, one that never occurs a recall of 0.
+    """
+
+    def count(y_true: Any, y_pred: Any) -> Any:
+        true, found = (ops.one_hot(ops.argmax(y, axis=-1), n_classes) for y in (y_true, y_pred))
+        return ops.stack([ops.sum(values, axis=0) for values in (true * found, true, found)])
+
+    return counted_metrics(
+        (3, n_classes),
+        count,
+        {
+            "accuracy": lambda sums: ops.divide_no_nan(ops.sum(sums[0]), ops.sum(sums[1])),
+            "precision": lambda sums: ops.mean(ops.divide_no_nan(sums[0], sums[2])),
+            "recall": lambda sums: ops.mean(ops.divide_no_nan(sums[0], sums[1])),
+            "f1": lambda sums: ops.mean(ops.divide_no_nan(2 * sums[0], sums[1] + sums[2])),
+        },
+    )
 
 
 def classification_scores(truth: NDArray, probabilities: NDArray) -> dict[str, float]:
@@ -92,21 +105,3 @@ def classification_scores(truth: NDArray, probabilities: NDArray) -> dict[str, f
     )
     scores = {"accuracy": np.mean(true == found), "precision": precision}
     return {name: float(value) for name, value in {**scores, "recall": recall, "f1": f1}.items()}
-
-
-class MacroPrecision(keras.metrics.F1Score):
-    """Precision of the most probable class, mean over the classes; Keras has it for one class."""
-
-    def result(self) -> Any:
-        """Mean over the classes; 0 for a class that is never predicted."""
-        found = self.true_positives + self.false_positives
-        return ops.mean(ops.divide_no_nan(self.true_positives, found))
-
-
-class MacroRecall(keras.metrics.F1Score):
-    """Recall of the most probable class, mean over the classes; Keras has it for one class."""
-
-    def result(self) -> Any:
-        """Mean over the classes; 0 for a class that never occurs."""
-        present = self.true_positives + self.false_negatives
-        return ops.mean(ops.divide_no_nan(self.true_positives, present))

@@ -16,11 +16,10 @@ from hybridus.encoders.partition import Partition, build_rest
 from hybridus.training.loop import TrainableNetwork
 from hybridus.training.losses import make_loss
 from hybridus.training.networks.classifier import load_encoder
+from hybridus.training.networks.counted import counted_metrics
 
 layers, ops = keras.layers, keras.ops
 
-# The next number above one half: Keras's IoU counts what equals its threshold, `predict` does not.
-_ABOVE_HALF = 0.5 + 2.0**-24
 _MOMENTUM = 0.9  # of batch normalisation; a training set of hundreds gives few steps
 
 
@@ -51,7 +50,6 @@ def compile_segmenter(
             metrics=segmentation_metrics(),
             scores=segmentation_scores,
             optimizer=optimizer,
-            target_shape=(*output.shape[1:-1], 1),
         )
 
 
@@ -181,15 +179,38 @@ class DeeplySupervised(keras.losses.Loss):
 
 
 def segmentation_metrics() -> list[Any]:
-    """Mean Dice of an image; IoU, accuracy, precision, recall and F1 of all pixels together."""
-    return [
-        ImageDice(name="dice"),
-        IoU(target_class_ids=[1], threshold=_ABOVE_HALF, name="iou"),
-        Accuracy(threshold=0.5, name="accuracy"),
-        Precision(thresholds=0.5, name="precision"),
-        Recall(thresholds=0.5, name="recall"),
-        F1(average="micro", threshold=0.5, name="f1"),
-    ]
+    """Mean Dice of an image; IoU, accuracy, precision, recall and F1 of all pixels together.
+
+    A pixel is lesion where its probability at the finest scale is above one half. The Dice of an
+    image without lesion and without prediction is 1.
+    """
+    share = ops.divide_no_nan
+    return counted_metrics(
+        (6,),
+        _count_pixels,
+        {
+            "dice": lambda sums: share(sums[0], sums[1]),
+            "iou": lambda sums: share(sums[2], sums[3] + sums[4] - sums[2]),
+            "accuracy": lambda sums: share(sums[5] - sums[3] - sums[4] + 2 * sums[2], sums[5]),
+            "precision": lambda sums: share(sums[2], sums[4]),
+            "recall": lambda sums: share(sums[2], sums[3]),
+            "f1": lambda sums: share(2 * sums[2], sums[3] + sums[4]),
+        },
+    )
+
+
+def _count_pixels(y_true: Any, y_pred: Any) -> Any:
+    """Sum Dice coefficients, images, and pixels: of both, of the truth, found, and all."""
+    truth = ops.cast(y_true, "float32")
+    found = ops.cast(y_pred[..., :1] > 0.5, "float32")
+    common, true, n_found = (
+        ops.sum(values, axis=(1, 2, 3)) for values in (truth * found, truth, found)
+    )
+    areas = true + n_found
+    dice = ops.where(areas > 0, 2 * common / ops.maximum(areas, 1), 1.0)
+    sums = [dice, ops.ones_like(dice), common, true, n_found]
+    n_pixels = ops.sum(ops.ones_like(truth))
+    return ops.stack([*(ops.sum(values) for values in sums), n_pixels])
 
 
 def segmentation_scores(truth: NDArray, probabilities: NDArray) -> dict[str, float]:
@@ -211,54 +232,6 @@ def segmentation_scores(truth: NDArray, probabilities: NDArray) -> dict[str, flo
         "recall": share(n_true),
         "f1": share((n_true + n_found) / 2),
     }
-
-
-class _OfFinest:
-    """Lets a Keras metric see the finest scale alone."""
-
-    def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
-        """Add a batch."""
-        super().update_state(y_true, y_pred[..., :1], sample_weight)  # type: ignore[misc]
-
-
-class IoU(_OfFinest, keras.metrics.BinaryIoU):
-    """IoU of the lesion pixels of all images."""
-
-
-class Accuracy(_OfFinest, keras.metrics.BinaryAccuracy):
-    """Share of pixels that are right."""
-
-
-class Precision(_OfFinest, keras.metrics.Precision):
-    """Share of the pixels found that are lesion."""
-
-
-class Recall(_OfFinest, keras.metrics.Recall):
-    """Share of the lesion pixels that are found."""
-
-
-class F1(keras.metrics.F1Score):
-    """F1 of the lesion pixels of all images."""
-
-    def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
-        """Add a batch; Keras's F1 takes columns."""
-        columns = [ops.reshape(values, (-1, 1)) for values in (y_true, y_pred[..., :1])]
-        super().update_state(*columns, sample_weight)
-
-
-class ImageDice(keras.metrics.Mean):
-    """Mean over images of the Dice coefficient of ``probability > 0.5``; 1 where both are empty.
-
-    Keras's Dice is a loss of probabilities.
-    """
-
-    def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
-        """Add a batch."""
-        truth = ops.cast(y_true, "float32")
-        found = ops.cast(y_pred[..., :1] > 0.5, "float32")
-        common = ops.sum(truth * found, axis=(1, 2, 3))
-        areas = ops.sum(truth, axis=(1, 2, 3)) + ops.sum(found, axis=(1, 2, 3))
-        super().update_state(ops.where(areas > 0, 2 * common / ops.maximum(areas, 1), 1.0))
 
 
 def _double_conv(x: Any, filters: int, batch_norm: bool, name: str) -> Any:
