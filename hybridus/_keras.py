@@ -6,6 +6,7 @@ on demand.
 
 import collections
 import contextlib
+import gc
 import importlib.metadata
 import json
 import logging
@@ -49,8 +50,21 @@ def _quiet() -> Iterator[None]:
             os.dup2(stderr, 2)
 
 
+@contextlib.contextmanager
+def _uncollected() -> Iterator[None]:
+    """Put off garbage collection: what an import makes stays, and looking it through takes time."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
+
+
 _random_state = random.getstate()  # importing Keras draws from it
 with contextlib.ExitStack() as _stack:
+    _stack.enter_context(_uncollected())
     _stack.enter_context(_quiet())
     if "KERAS_HOME" not in os.environ:
         os.environ["KERAS_HOME"] = str(keras_home())
