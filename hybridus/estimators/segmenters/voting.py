@@ -70,7 +70,7 @@ class VotingSegmenter(DocsLink, SegmenterMixin, _BaseComposition):
     >>> from hybridus.estimators.segmenters import UNetSegmenter, VotingSegmenter
     >>> phantoms = make_breast_phantoms(12, image_size=32, random_state=0)
     >>> unets = [
-    ...     (f"unet_{k}", UNetSegmenter(2, 4, image_size=32, max_epochs=2, random_state=k))
+    ...     (f"unet_{k}", UNetSegmenter(1, 4, image_size=32, max_epochs=2, random_state=k))
     ...     for k in range(2)
     ... ]
     >>> mean = VotingSegmenter(unets).fit(phantoms.images, phantoms.masks)
