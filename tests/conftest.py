@@ -1,11 +1,13 @@
 """Fixtures shared by all tests."""
 
+import gc
 import os
 import signal
 from pathlib import Path
 
 import hypothesis
 import pytest
+from joblib.externals.loky import ProcessPoolExecutor
 from threadpoolctl import threadpool_limits
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -27,6 +29,26 @@ def one_thread_for_small_matrices():
         del os.environ["OPENBLAS_NUM_THREADS"]
     else:
         os.environ["OPENBLAS_NUM_THREADS"] = before
+
+
+@pytest.fixture(scope="session", autouse=True)
+def fewer_collections():
+    """Tracing a network makes a million objects that stay: look for garbage among them seldom."""
+    before = gc.get_threshold()
+    gc.set_threshold(10_000, 10, 10)
+    yield
+    gc.set_threshold(*before)
+
+
+@pytest.fixture(scope="session")
+def another_process():
+    """Call a function of a module in a process of its own, which all tests that ask for it share.
+
+    To start Keras takes a process seconds.
+    """
+    executor = ProcessPoolExecutor(max_workers=1)
+    yield lambda function, *arguments: executor.submit(function, *arguments).result(timeout=600)
+    executor.shutdown(wait=True, kill_workers=True)
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -102,6 +124,16 @@ def enough_networks():
         patch.setattr(loop, "_MOST_IDLE", 40)
         yield
     del loop._idle[: -loop._MOST_IDLE]
+
+
+@pytest.fixture(scope="module")
+def few_trees():
+    """Let an audit ask small forests about shortcuts: it takes most of its time for them."""
+    from hybridus.protocol.auditing import shortcuts
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(shortcuts, "_N_TREES", 10)
+        yield
 
 
 @pytest.fixture

@@ -49,6 +49,12 @@ def assert_same(one, other):
         np.testing.assert_array_equal(getattr(one, name), getattr(other, name), err_msg=name)
 
 
+def viewed(policy, images):
+    """A view, and what it makes of images."""
+    view = policy.view(b"scan 17", 5)
+    return view, view.images(images)
+
+
 @pytest.fixture
 def batch():
     return np.random.default_rng(1).integers(0, 256, (5, 24, 24, 1), dtype=np.uint8)
@@ -247,19 +253,8 @@ class TestViews:
         assert_same(EVERYTHING.view(b"a", 7), EVERYTHING.view(b"a", np.int64(7)))
 
     @pytest.mark.slow
-    def test_views_are_the_same_in_another_process(self, batch):
-        code = (
-            "import sys, pickle\n"
-            "policy = pickle.loads(bytes.fromhex(sys.argv[1]))\n"
-            "view = policy.view(b'scan 17', 5)\n"
-            "images = view.images(pickle.loads(bytes.fromhex(sys.argv[2])))\n"
-            "print(pickle.dumps((view, images)).hex())\n"
-        )
-        arguments = [pickle.dumps(value).hex() for value in (EVERYTHING, batch[:1])]
-        run = subprocess.run(
-            [sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=True
-        )
-        view, images = pickle.loads(bytes.fromhex(run.stdout.strip()))
+    def test_views_are_the_same_in_another_process(self, batch, another_process):
+        view, images = another_process(viewed, EVERYTHING, batch[:1])
         here = EVERYTHING.view(b"scan 17", 5)
         assert_same(view, here)
         np.testing.assert_array_equal(images, here.images(batch[:1]))

@@ -2,8 +2,6 @@
 
 import copy
 import pickle
-import subprocess
-import sys
 
 import joblib
 import numpy as np
@@ -117,6 +115,12 @@ def parts(monkeypatch):
 
     monkeypatch.setattr(pixel, "split_validation", spy)
     return seen
+
+
+def predicted_and_learned(net, lesions, X):
+    """What a segmenter says of images, and what it says when it is fitted again."""
+    again = clone(net).fit(*lesions)
+    return net.predict(X), again.predict_proba(X)
 
 
 class TestLearning:
@@ -527,17 +531,10 @@ class TestWithScikitLearn:
         assert (results["test_iou"] < results["test_dice"]).all()
         assert (results["test_iou"] > 0.5).all()
 
-    def test_another_process_predicts_and_learns_the_same(self, both, lesions, unseen, tmp_path):
-        joblib.dump((both, lesions, unseen[0]), tmp_path / "given.joblib")
-        code = (
-            "import sys, joblib; from sklearn.base import clone; "
-            "net, lesions, X = joblib.load(sys.argv[1]); "
-            "again = clone(net).fit(*lesions); "
-            "joblib.dump((net.predict(X), again.predict_proba(X)), sys.argv[2])"
-        )
-        answer = tmp_path / "answer.joblib"
-        subprocess.run([sys.executable, "-c", code, tmp_path / "given.joblib", answer], check=True)
-        masks, probabilities = joblib.load(answer)
+    def test_another_process_predicts_and_learns_the_same(
+        self, both, lesions, unseen, another_process
+    ):
+        masks, probabilities = another_process(predicted_and_learned, both, lesions, unseen[0])
         np.testing.assert_array_equal(masks, both.predict(unseen[0]))
         np.testing.assert_allclose(probabilities, both.predict_proba(unseen[0]), atol=1e-6)
 

@@ -5,8 +5,6 @@ import gc
 import pickle
 import pickletools
 import random
-import subprocess
-import sys
 
 import joblib
 import numpy as np
@@ -205,6 +203,12 @@ def parts(monkeypatch):
 
     monkeypatch.setattr(NetworkEstimator, "_hold_out", spy)
     return seen
+
+
+def predicted_by(fitted, X):
+    """What segmenters say of images, and themselves afterwards."""
+    predicted = {name: (net.predict(X), net.predict_proba(X)) for name, net in fitted.items()}
+    return predicted, fitted
 
 
 class TestLearning:
@@ -1114,16 +1118,8 @@ class TestReproducibility:
         small_unet(random_state=7, max_epochs=4, learning_rate=0.1).fit(X, y)
         same_variables(small_unet().fit(X, y), first)
 
-    def test_another_process_predicts_the_same(self, fitted, unseen, tmp_path):
-        joblib.dump((fitted, unseen[0]), tmp_path / "given.joblib")
-        code = (
-            "import sys, joblib; fitted, X = joblib.load(sys.argv[1]); "
-            "predicted = {k: (net.predict(X), net.predict_proba(X)) for k, net in fitted.items()}; "
-            "joblib.dump((predicted, fitted), sys.argv[2])"
-        )
-        answer = tmp_path / "answer.joblib"
-        subprocess.run([sys.executable, "-c", code, tmp_path / "given.joblib", answer], check=True)
-        predicted, returned = joblib.load(answer)
+    def test_another_process_predicts_the_same(self, fitted, unseen, another_process):
+        predicted, returned = another_process(predicted_by, fitted, unseen[0])
         for name, net in fitted.items():
             np.testing.assert_array_equal(predicted[name][0], net.predict(unseen[0]))
             np.testing.assert_allclose(
