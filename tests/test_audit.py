@@ -16,7 +16,7 @@ from hybridus.protocol.auditing.label_errors import suspect_labels
 from hybridus.protocol.auditing.looks import look_at
 from hybridus.protocol.auditing.shortcuts import find_shortcuts
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("few_trees")]
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ from hybridus.cli import app
 from hybridus.datasets import read_groups
 from hybridus.datasets.recognition import list_folder
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("few_trees")]
 
 
 def run(*arguments):

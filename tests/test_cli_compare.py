@@ -26,7 +26,7 @@ from hybridus.presets import Preset
 from hybridus.protocol import audit, schedule
 from hybridus.report import SegmentationDisplay
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("few_trees")]
 
 CLASSES = ("normal", "malignant", "benign")
 draw_masks = results.draw_masks

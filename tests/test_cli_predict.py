@@ -20,7 +20,7 @@ from hybridus.cli.images import find_files, names_of
 from hybridus.inputs.files import replacing
 from hybridus.presets import PRESETS, Preset
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("few_trees")]
 
 NAMES = ("normal", "malignant", "benign")
 
