@@ -57,7 +57,7 @@ def timed_extraction(X: Any, extractor: Any) -> float:
 def local_cluster(n_workers: int) -> Any:
     from distributed import LocalCluster
 
-    return LocalCluster(n_workers=n_workers, threads_per_worker=1, dashboard_address=None)
+    return LocalCluster(n_workers=n_workers, threads_per_worker=1, dashboard_address=":0")
 
 
 def measure_cluster(argument: str) -> dict[str, Any]:

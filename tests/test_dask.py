@@ -41,7 +41,7 @@ def expected(scans):
 @pytest.fixture(scope="module")
 def cluster():
     """Two workers of one thread, and a client of theirs."""
-    options = {"n_workers": 2, "threads_per_worker": 1, "dashboard_address": None}
+    options = {"n_workers": 2, "threads_per_worker": 1, "dashboard_address": ":0"}
     with distributed.LocalCluster(**options) as started, distributed.Client(started) as client:
         yield client
 
