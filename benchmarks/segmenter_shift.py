@@ -9,19 +9,23 @@ kinds: scans of other hospitals are another matter. Choices are made with ``--se
 """
 
 import argparse
+import itertools
 from typing import Any
 
 import numpy as np
 from sklearn.frozen import FrozenEstimator
+from sklearn.pipeline import make_pipeline
 
 from benchmarks._report import keep, load_real_busi, show, use_real_weights
 from benchmarks.scanner_shift import TOGETHER, UNCHANGED, told
-from hybridus import EncoderUNetSegmenter, VotingSegmenter
+from hybridus import ContrastEqualizer, EncoderUNetSegmenter, SpeckleFilter, VotingSegmenter
 from hybridus.inputs.images import as_images
 from hybridus.inputs.masks import as_masks
 from hybridus.inputs.scanner import SCANNER_CHANGES, apply_changes
 from hybridus.protocol.folds import repeated_folds
 from hybridus.protocol.scoring import LesionScores
+
+PREPARED = make_pipeline(SpeckleFilter(), ContrastEqualizer())
 
 
 def main() -> None:
@@ -32,6 +36,12 @@ def main() -> None:
     parser.add_argument("--level", default="strong")
     parser.add_argument("--encoders", nargs="*", default=["mobilenet_v2"])
     parser.add_argument("--augmentations", nargs="*", default=["strong", "scanner"])
+    parser.add_argument(
+        "--prepared",
+        nargs="*",
+        default=["no", "yes"],
+        help="whether speckle is filtered and contrast equalised first, in training and test",
+    )
     parser.add_argument("--views", type=int, nargs="*", default=[4])
     parser.add_argument("--image-size", type=int, default=192)
     parser.add_argument("--epochs", type=int, default=14)
@@ -54,7 +64,9 @@ def main() -> None:
                 if mask.any():
                     seen.append(apply_changes(several, images[i]))
                     drawn.append(mask)
+            prepared = {"no": seen, "yes": PREPARED.fit(seen).transform(seen)}
             for name, decoder in decoders.items():
+                seen = prepared["yes" if name.endswith(" prepared") else "no"]
                 found = LesionScores()(decoder, seen, drawn)["dice"]
                 dices.setdefault((name, change), []).append((found,))
         print(f"fold {number}", flush=True)
@@ -71,27 +83,30 @@ def fitted(
 ) -> dict[str, Any]:
     """Train the decoders of all rows, and average those of several encoders."""
     decoders: dict[str, Any] = {}
-    for augmentation in arguments.augmentations:
-        for n_views in arguments.views:
-            parts = []
-            for encoder in arguments.encoders:
-                decoder = EncoderUNetSegmenter(
-                    encoder,
-                    image_size=arguments.image_size,
-                    max_epochs=arguments.epochs,
-                    augmentation=augmentation,
-                    n_views=n_views,
-                    random_state=0,
-                )
-                inside = [images[i] for i in train], [masks[i] for i in train]
-                decoder.fit(*inside, groups=groups[train])
-                name = f"{encoder}, {augmentation}, {n_views} views"
-                decoders[name] = decoder
-                parts.append((encoder, FrozenEstimator(decoder)))
-                print(name, flush=True)
-            if len(parts) > 1:
-                average = VotingSegmenter(parts).fit(*inside)
-                decoders[f"average, {augmentation}, {n_views} views"] = average
+    choices = itertools.product(arguments.augmentations, arguments.views, arguments.prepared)
+    for augmentation, n_views, prepared in choices:
+        inside = [images[i] for i in train], [masks[i] for i in train]
+        if prepared == "yes":
+            inside = PREPARED.fit(inside[0]).transform(inside[0]), inside[1]
+        about = f"{augmentation}, {n_views} views" + ", prepared" * (prepared == "yes")
+        parts = []
+        for encoder in arguments.encoders:
+            decoder = EncoderUNetSegmenter(
+                encoder,
+                image_size=arguments.image_size,
+                max_epochs=arguments.epochs,
+                augmentation=augmentation,
+                n_views=n_views,
+                random_state=0,
+            )
+            decoder.fit(*inside, groups=groups[train])
+            name = f"{encoder}, {about}"
+            decoders[name] = decoder
+            parts.append((encoder, FrozenEstimator(decoder)))
+            print(name, flush=True)
+        if len(parts) > 1:
+            average = VotingSegmenter(parts).fit(*inside)
+            decoders[f"average, {about}"] = average
     return decoders
 
 

@@ -81,7 +81,7 @@ def slopes_of_probabilities(
     >>> import numpy as np
     >>> from hybridus.evidence.votes import slopes_of_probabilities
     >>> slopes_of_probabilities("flat", np.zeros((1, 2)), np.full((1, 2), 0.5)).tolist()
-    [[[0.0, 0.0], [0.0, 0.0]]]
+    [[[0.25, -0.25], [-0.25, 0.25]]]
     """
     centred = scores - scores.mean(axis=1, keepdims=True)
     logs = np.log(np.clip(probabilities, 1e-12, None))
