@@ -140,7 +140,7 @@ class TestPolicy:
         assert resolve_augmentation("strong") is PRESETS["strong"]
         assert resolve_augmentation(EVERYTHING) is EVERYTHING
         for wrong in ("heavy", 3, True, ["light"], Augmentation):
-            with pytest.raises(ValueError, match="'light', 'strong', 'scanner', or an") as error:
+            with pytest.raises(ValueError, match="'light', 'strong', or an Augmentation") as error:
                 resolve_augmentation(wrong)
             assert repr(wrong) in str(error.value)
 

@@ -1201,7 +1201,7 @@ def test_a_forked_child_is_refused_not_hung(another_process):
 
 
 class TestEcosystem:
-    def test_a_search_over_layers_and_rates_in_two_workers(self, images, y):
+    def test_a_search_over_layers_in_two_workers(self, images, y):
         search = GridSearchCV(
             classifier(max_epochs=4),
             [{"trainable": ["none"]}, {"trainable": ["all"], "learning_rate": [0.03]}],

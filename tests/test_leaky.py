@@ -136,7 +136,7 @@ def test_impossible_settings_are_named(scans, tmp_path):
         augmented_copies(X, 0)
     with pytest.raises(ValueError, match="test_size"):
         leaky_folds(y, test_size=1.5)
-    with pytest.raises(ValueError, match="expected None, one of 'light', 'strong', 'scanner'"):
+    with pytest.raises(ValueError, match="expected None, one of 'light', 'strong'"):
         augmented_copies(X, augmentation="medium")
     with pytest.raises(ValueError, match="does not exist"):
         augmented_copies([tmp_path / "nowhere.png"])

@@ -55,7 +55,7 @@ class FineTunedClassifier(ClassifierMixin, OnEncoder, NetworkEstimator):
         Units of the layers between pooling and softmax, with ReLU; may be empty.
     dropout_rate : float, default=0.3
         Share of hidden units that are dropped in training, after each hidden layer.
-    augmentation : {"light", "strong", "scanner"}, Augmentation or None, default="light"
+    augmentation : {"light", "strong"}, Augmentation or None, default="light"
         How training images are varied; validation images never are.
     class_weight : dict, "balanced" or None, default=None
         As in scikit-learn; multiplied with `sample_weight`, and scaled to a mean of 1.

@@ -49,9 +49,8 @@ class NetworkEstimator(OnImages, CallbackSupportMixin, BaseEstimator):
     ----------
     resize : {"stretch", "pad"}, default="stretch"
         "pad" keeps the aspect ratio and centres the image on black.
-    augmentation : {"light", "strong", "scanner"}, Augmentation or None, default="light"
-        How training images are varied, with their masks; validation images never are. "scanner" is
-        for scans of scanners that training has not seen: gain, curve, resolution, speckle, aspect.
+    augmentation : {"light", "strong"}, Augmentation or None, default="light"
+        How training images are varied, with their masks; validation images never are.
     optimizer : str or dict, default="adam"
         Name, or configuration as `keras.optimizers.get` takes it; without a learning rate.
     learning_rate : float, default=1e-3

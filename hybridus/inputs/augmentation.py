@@ -470,19 +470,6 @@ PRESETS = {
         gamma=0.3,
         speckle=0.1,
     ),
-    # For scans of scanners that training has not seen.
-    "scanner": Augmentation(
-        shift=0.1,
-        rotation=15,
-        zoom=0.35,
-        aspect=0.3,
-        brightness=0.1,
-        contrast=0.3,
-        gain=1.0,
-        gamma=0.8,
-        speckle=0.3,
-        resolution=3.0,
-    ),
 }
 
 
@@ -492,7 +479,7 @@ def resolve_augmentation(augmentation: str | Augmentation | None) -> Augmentatio
     Parameters
     ----------
     augmentation : None, str or Augmentation
-        Nothing, the name of a preset ("light", "strong" or "scanner"), or a policy.
+        Nothing, the name of a preset ("light" or "strong"), or a policy.
 
     Returns
     -------

@@ -127,7 +127,7 @@ def augmented_copies(
         Images that are made of each, itself among them; 1 augments nothing.
     image_size : int or (int, int), default=224
         Height and width of the copies in pixels: best those of the network's input.
-    augmentation : {"light", "strong", "scanner"}, Augmentation or None
+    augmentation : {"light", "strong"}, Augmentation or None
         What copies are made by; by default mirroring left to right, shifts of 10 %, rotations of
         15 degrees and zoom of 10 %. None makes copies that are identical.
 
