@@ -108,6 +108,16 @@ def test_it_equals_the_same_steps_on_rows_in_memory(rows, labels, monkeypatch, s
     assert len(set(labels[seen[:40]])) == 3
 
 
+@pytest.mark.parametrize("kind", [str, int])
+def test_classes_may_be_numbers_or_digits(files, labels, tmp_path, kind):
+    codes = np.unique(labels, return_inverse=True)[1].astype(kind)
+    texture = TextureFeatures(kinds=["intensity"], cache=False)
+    done = extract(files, tmp_path / "rows.parquet", extractor=texture, labels=codes)
+    fitted = fit_out_of_core(done.path, epochs=1, random_state=0)
+    assert fitted.model.classes_.tolist() == np.unique(codes).tolist()
+    assert set(fitted.model.predict(files[:9])) <= set(codes)
+
+
 def test_memory_holds_no_more_rows_than_are_mixed(rows, monkeypatch, small_slices):
     held = []
     concatenate = np.concatenate

@@ -159,6 +159,7 @@ def fit_out_of_core(
     features = _features(data, extractor)
     rng = check_random_state(random_state)
     labels = data.column(target)
+    labels = labels.astype(str) if labels.dtype == object else labels
     taught = _taught(labels, data.column(groups), held_out, rng)
     if given_by_name:
         n_rows = int(taught.sum())
@@ -307,7 +308,16 @@ def _weigh_classes(head: Any, classes: NDArray, labels: NDArray) -> None:
     """Say how much each class weighs, where that is to be balanced: a part alone cannot tell."""
     if getattr(head, "class_weight", None) == "balanced":
         weights = compute_class_weight("balanced", classes=classes, y=labels)
-        head.set_params(class_weight=dict(zip(classes.tolist(), weights.tolist(), strict=True)))
+        keys = map(_as_looked_up, classes.tolist())
+        head.set_params(class_weight=dict(zip(keys, weights.tolist(), strict=True)))
+
+
+def _as_looked_up(name: Any) -> Any:
+    """Key under which scikit-learn looks for the weight of a class: "1" as the number 1."""
+    try:
+        return int(name)
+    except ValueError:
+        return name
 
 
 def _mixed(
