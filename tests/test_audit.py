@@ -290,3 +290,14 @@ class TestFindings:
         found = {one.kind: one for one in of_labels(y, np.arange(64), {1: "rare"}, None)}
         assert "classes are uneven: 0 60, rare 4" in found["class balance"].what
         assert "rare 4" in found["few scans"].what
+
+
+def test_names_that_are_no_text_are_written_by_their_code():
+    """Tables of pandas with pyarrow hold nothing else: they ended the audit."""
+    images = np.random.default_rng(0).integers(0, 256, (4, 32, 32), dtype=np.uint8)
+    images[1] = images[0]
+    names = [f"caf\udce9 ({i})" for i in range(4)]
+    found = audit(images, [0, 1, 0, 1], names=names, class_names=["b\udcf6se", "gut"])
+    assert found.samples["name"].tolist() == [rf"caf\udce9 ({i})" for i in range(4)]
+    assert r"caf\udce9 (0)" in found.findings["samples"][0]
+    assert r"b\udcf6se" in found.findings["what"].str.cat()

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -417,3 +418,14 @@ def test_without_pyarrow_it_says_what_to_install(files, monkeypatch, tmp_path):
     done = run("extract", *files, "--out", tmp_path / "rows.parquet")
     assert done.exit_code == 2
     assert "hybridus[rows]" in done.stderr
+
+
+def test_names_that_are_no_text_are_written_by_their_code(files, textures, tmp_path):
+    odd = os.path.join(tmp_path, "caf\udce9.png")
+    shutil.copy(files[0], odd)
+    done = extract(
+        [files[1], odd], tmp_path / "rows.parquet", extractor=textures, labels=["a", odd]
+    )
+    rows = pd.read_parquet(done.path)
+    assert rows["file"].tolist() == [str(files[1]), str(tmp_path / r"caf\udce9.png")]
+    assert rows["label"][1].endswith(r"caf\udce9.png")

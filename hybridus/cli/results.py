@@ -19,6 +19,7 @@ from rich.markup import escape
 from hybridus._version import __version__
 from hybridus.cli.console import NOTES, SCREEN, warn
 from hybridus.cli.tables import MASK_SIZE
+from hybridus.inputs.names import as_text
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -117,7 +118,7 @@ def write_table(
     rows = rows.reindex(scored).reset_index()
     sizes = {preset.name: preset.input_size(settings.image_size)[0] for preset in settings.presets}
     columns = {
-        "data": dataset.name,
+        "data": as_text(dataset.name),
         "data_digest": digest,
         "n_images": len(dataset.target),
         "n_groups": None if dataset.groups is None else len(set(dataset.groups)),
@@ -127,7 +128,7 @@ def write_table(
         "seed": settings.seed,
         "weights": settings.weights,
         "image_size": rows["model"].map(sizes),
-        "command": shlex.join(["hybridus", *sys.argv[1:]]),
+        "command": as_text(shlex.join(["hybridus", *sys.argv[1:]])),
         "python": platform.python_version(),
         "hybridus": __version__,
         **{package: _version(package) for package in _RECORDED_PACKAGES},
@@ -141,9 +142,9 @@ def write_samples(compared: Comparison, dataset: Data, settings: Settings) -> No
     """Write what each model said of each image while it was not trained on it."""
     rows = compared.samples
     if all(isinstance(image, str | os.PathLike) for image in dataset.images):
-        files = [os.fspath(dataset.images[position]) for position in rows["sample"]]
+        files = [as_text(os.fspath(dataset.images[position])) for position in rows["sample"]]
         rows.insert(3, "filename", files)
-    names = dict(enumerate(dataset.target_names))
+    names = dict(enumerate(map(as_text, dataset.target_names)))
     for column in rows.columns.intersection(["truth", "predicted"]):
         rows[column] = rows[column].map(names)
     scores = {f"score_{label}": f"score_{name}" for label, name in names.items()}

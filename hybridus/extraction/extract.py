@@ -21,6 +21,7 @@ from hybridus.extraction import parts
 from hybridus.extraction.recipe import digest_of_rows, fitted_on, stores_of, written_down
 from hybridus.inputs.heard import tell_progress
 from hybridus.inputs.images import Images, as_images, content_key, images_as_seen_by
+from hybridus.inputs.names import as_text
 from hybridus.inputs.resizing import map_ahead
 from hybridus.store.rows import FeatureStore
 
@@ -227,7 +228,7 @@ def extract(
         }
         kept = [start + i for i in range(len(files[places[number]])) if i not in lost]
         own: dict[str, Any] = {
-            "file": [files[i] for i in kept],
+            "file": [as_text(files[i]) for i in kept],
             "key": [key.hex() for key in keys],
             "digest": [digest] * len(kept),
         }
@@ -283,7 +284,14 @@ def _beside(
                 f"column {name!r} has shape {array.shape}, expected ({len(files)},): one value a "
                 "path"
             )
-        found[name] = array.astype(object) if array.dtype.kind in "US" else array
+        found[name] = _texts(array) if array.dtype.kind in "OUS" else array
+    return found
+
+
+def _texts(array: NDArray[Any]) -> NDArray[np.object_]:
+    """Text as objects, of which none holds what is no text."""
+    found = np.empty(len(array), object)
+    found[:] = [as_text(one) if isinstance(one, str) else one for one in array.tolist()]
     return found
 
 

@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from sklearn.base import BaseEstimator
-from sklearn.model_selection import StratifiedGroupKFold, cross_val_predict
+from sklearn.model_selection import cross_val_predict
 
 from hybridus._sklearn import _num_samples, _safe_indexing
 from hybridus.inputs.files import replacing
@@ -24,6 +24,7 @@ from hybridus.inputs.groups import check_groups
 from hybridus.inputs.images import Images, as_images
 from hybridus.inputs.labels import check_labels
 from hybridus.inputs.masks import as_masks
+from hybridus.inputs.names import as_text
 from hybridus.protocol.auditing import findings as rules
 from hybridus.protocol.auditing.contact_sheet import PairToDraw, draw_pairs
 from hybridus.protocol.auditing.label_errors import suspect_labels
@@ -260,7 +261,7 @@ def audit(
     n = len(images)
     labels = None if y is None else _checked(check_labels(y), n, "y")
     names = _names(images, names)
-    known: dict[object, str] = dict(enumerate(class_names or ()))
+    known: dict[object, str] = dict(enumerate(map(as_text, class_names or ())))
     given = None if groups is None else check_groups(groups, n)
     looks = look_at(images, n_jobs)
     read = np.array([not look.error for look in looks])
@@ -313,8 +314,8 @@ def _checked(values: NDArray, n: int, name: str) -> NDArray:
 
 def _names(images: Images, names: Sequence[str] | None) -> list[str]:
     if names is not None:
-        return [str(name) for name in _checked(np.asarray(names, object), len(images), "names")]
-    return images.paths or [str(i) for i in range(len(images))]
+        return [as_text(name) for name in _checked(np.asarray(names, object), len(images), "names")]
+    return [as_text(name) for name in images.paths or range(len(images))]
 
 
 def _joined(found: NDArray[np.intp], given: NDArray[np.intp]) -> NDArray[np.intp]:
@@ -330,7 +331,7 @@ def _samples(looks: Sequence[Look], names: Sequence[str], groups: NDArray) -> pd
     return pd.DataFrame(
         {
             "name": names,
-            "error": [look.error for look in looks],
+            "error": [as_text(look.error) for look in looks],
             "height": [look.shape[0] for look in looks],
             "width": [look.shape[1] for look in looks],
             "colour": [look.is_colour for look in looks],
@@ -394,8 +395,8 @@ def _label_errors(
     n_jobs: int | None,
 ) -> pd.DataFrame | None:
     """Suspected labels by a model's answers to groups that it was not fitted on."""
-    n_folds = folds_that_fit(labels[read], groups[read])
-    if model is None or n_folds < 2:
+    folds = folds_that_fit(labels[read], groups[read], random_state)
+    if model is None or not folds:
         return None
     if isinstance(model, str):
         if model != "bundled":
@@ -409,14 +410,12 @@ def _label_errors(
         raise ValueError(f"model={model!r} has no predict_proba, which tells label errors")
     kept = np.flatnonzero(read)
     chosen = X if len(kept) == _num_samples(X) else _safe_indexing(X, kept)
-    folds = StratifiedGroupKFold(n_folds, shuffle=True, random_state=random_state)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # of rare classes, which have few groups
         told = cross_val_predict(
             model,
             chosen,
             labels[kept],
-            groups=groups[kept],
             cv=folds,
             n_jobs=n_jobs,
             method="predict_proba",

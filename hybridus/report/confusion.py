@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from hybridus.inputs.names import as_text
 from hybridus.report.looks import given_or_new
 
 if TYPE_CHECKING:
@@ -134,14 +135,10 @@ def class_name(label: Any, class_names: Sequence[str] | None) -> str:
         If the class is no number that has a name.
     """
     if class_names is None:
-        return _as_text(label)
+        return as_text(label)
     if label not in range(len(class_names)):
         raise ValueError(
             f"class_names has {len(class_names)} names, for the classes 0 to "
             f"{len(class_names) - 1}; got the class {label!r}"
         )
-    return _as_text(class_names[int(label)])
-
-
-def _as_text(name: Any) -> str:
-    return str(name).encode("utf-8", "backslashreplace").decode()
+    return as_text(class_names[int(label)])

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from hybridus.inputs.names import as_text
 from hybridus.protocol.auditing.shortcuts import SIGNIFICANT
 
 Severity = Literal["alarm", "check", "note"]
@@ -314,7 +315,8 @@ def tabulate(findings: Sequence[Finding], names: Sequence[str]) -> pd.DataFrame:
     """Table of findings, alarms first; samples by their names."""
     order = {"alarm": 0, "check": 1, "note": 2}
     rows = sorted(findings, key=lambda finding: order[finding.severity])
-    table = pd.DataFrame(rows, columns=list(Finding._fields))
+    said = [one._replace(what=as_text(one.what), advice=as_text(one.advice)) for one in rows]
+    table = pd.DataFrame(said, columns=list(Finding._fields))
     table["samples"] = [[names[i] for i in finding.samples] for finding in rows]
     table.insert(3, "n_samples", [len(finding.samples) for finding in rows])
     return table

@@ -46,14 +46,9 @@ def find_shortcuts(
         (p at most 0.01, and a gain of a quarter or more) and ``n_groups``. No rows where a class
         has less than two groups.
     """
-    n_folds = folds_that_fit(y, groups)
-    if n_folds < 2:
+    folds = folds_that_fit(y, groups, random_state)
+    if not folds:
         return pd.DataFrame(columns=COLUMNS)
-    splitter = StratifiedGroupKFold(n_folds, shuffle=True, random_state=random_state)
-    with warnings.catch_warnings():
-        # Of a class with fewer groups than folds; there are as many folds as it has groups.
-        warnings.simplefilter("ignore", UserWarning)
-        folds = list(splitter.split(y, y, groups))
     fold_of = np.empty(len(y), dtype=int)
     for number, (_, test) in enumerate(folds):
         fold_of[test] = number
@@ -79,10 +74,21 @@ def find_shortcuts(
     return table.sort_values("balanced_accuracy", ascending=False, ignore_index=True)
 
 
-def folds_that_fit(y: NDArray, groups: NDArray) -> int:
-    """Folds that can each hold a group of each class; 5, or fewer."""
+def folds_that_fit(
+    y: NDArray, groups: NDArray, random_state: int
+) -> list[tuple[NDArray[np.intp], NDArray[np.intp]]]:
+    """Five folds, or as many as the rarest class has groups; none where one class is left."""
     of_class = pd.DataFrame({"y": y, "group": groups}).groupby("y")["group"].nunique()
-    return min(_MOST_FOLDS, int(of_class.min())) if len(of_class) > 1 else 0
+    n_folds = min(_MOST_FOLDS, int(of_class.min())) if len(of_class) > 1 else 0
+    if n_folds < 2:
+        return []
+    splitter = StratifiedGroupKFold(n_folds, shuffle=True, random_state=random_state)
+    with warnings.catch_warnings():
+        # Of a class with fewer groups than folds; there are as many folds as it has groups.
+        warnings.simplefilter("ignore", UserWarning)
+        folds = list(splitter.split(y, y, groups))
+    # Groups of several classes can leave one class alone to learn from.
+    return folds if all(len(np.unique(y[train])) > 1 for train, _ in folds) else []
 
 
 def _by_group(
