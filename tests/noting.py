@@ -1,5 +1,6 @@
 """An extractor whose processes note what they encode, and may be killed, importable by workers."""
 
+import contextlib
 import os
 import signal
 
@@ -40,7 +41,7 @@ class _NotingEngine:
             if os.path.isdir(self.folder):
                 with open(f"{self.folder}/{os.getpid()}", "a") as notes:
                     notes.write(f"{len(rows)}\n")
-            if os.path.exists(victim):
+            with contextlib.suppress(FileNotFoundError):  # of several workers one finds it
                 os.unlink(victim)
                 os.kill(os.getpid(), signal.SIGKILL)
             yield rows
